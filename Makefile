@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+# socksplice: `make demo` and `make check` set up what they need by themselves.
+
+VERSION := 0.1.0
+B       ?= build
+CC      ?= gcc
+CLANG   ?= clang
+BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
+PREFIX  ?= /usr
+
+PKGS    := libbpf libxdp liburing libcyaml jansson libsystemd
+FLOORS  := headers user/base user/core user/dev user/svc user/app user
+INCLUDE := $(addprefix -I,$(FLOORS)) -I$(B)
+WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+OPT     ?= -O2
+SAN     ?=
+CFLAGS  += -std=gnu11 -g $(OPT) $(SAN) $(WARN) -D_GNU_SOURCE -DSOCKSPLICE_VERSION='"$(VERSION)"' $(INCLUDE) -MMD -MP
+LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lnuma -lpthread
+
+ARCH     := $(shell uname -m | sed 's/x86_64/x86/; s/aarch64/arm64/')
+MULTIARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
+BPFFLAGS := -O2 -g -target bpf -D__TARGET_ARCH_$(ARCH) -std=gnu11 -Wall -Wextra -Werror -Iheaders -Ibpf -I/usr/include/$(MULTIARCH)
+
+SRC      := $(wildcard user/*/*.c user/*.c)
+OBJ      := $(SRC:%.c=$(B)/%.o)
+# Everything but the program's entry: what the tests link against.
+LIB      := $(filter-out $(B)/user/main.o,$(OBJ))
+
+.PHONY: all setup demo check check-fast bench fuzz soak lint install clean asan
+all: $(B)/socksplice $(B)/socksplice_xdp.o
+
+# --- building -------------------------------------------------------------
+
+$(B)/socksplice: $(OBJ)
+	$(CC) $(SAN) -o $@ $^ $(LDLIBS)
+
+$(B)/user/%.o: user/%.c | $(B)/socksplice_xdp.skel.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -c -o $@ $<
+
+$(B)/%.o: bpf/%.bpf.c $(wildcard bpf/*.bpf.h headers/*.h)
+	@mkdir -p $(@D)
+	$(CLANG) $(BPFFLAGS) -c -o $@ $<
+
+$(B)/%.skel.h: $(B)/%.o
+	$(BPFTOOL) gen skeleton $< name $* > $@.new && mv $@.new $@
+
+# --- tests: one program per file; see tests/README.md ----------------------
+
+TEST_SRC := $(wildcard tests/unit/*_test.c tests/replay/*_test.c tests/bpf/*_test.c)
+TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
+TEST_LIB := $(patsubst %.c,$(B)/%.o,$(wildcard tests/replay/lib_*.c tests/bpf/lib_*.c))
+TOOL_BIN := $(patsubst %.c,$(B)/%,$(wildcard tests/tools/*.c))
+FUZZ_BIN := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/*_fuzz.c))
+
+$(B)/tests/%.o: tests/%.c | $(B)/socksplice_xdp.skel.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -Itests/replay -Itests/bpf -c -o $@ $<
+
+$(B)/tests/tools/%: $(B)/tests/tools/%.o
+	$(CC) $(SAN) -o $@ $< -lpthread
+
+$(B)/tests/%_test: $(B)/tests/%_test.o $(TEST_LIB) $(LIB)
+	$(CC) $(SAN) -o $@ $^ $(LDLIBS) -lcmocka
+
+.PHONY: tests
+tests: $(TEST_BIN) $(TOOL_BIN)
+.SECONDARY:
+
+-include $(OBJ:.o=.d) $(TEST_BIN:=.d) $(TOOL_BIN:=.d)
+
+clean:
+	rm -rf build build-asan build-fuzz

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The one data-path thread of this build: AF_XDP sockets, io_uring, timers, the
+ * stack and the bridge. Everything below runs on that thread; other threads
+ * may only use the functions declared here.
+ */
+#ifndef SOCKSPLICE_WORKER_H
+#define SOCKSPLICE_WORKER_H
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bpfload.h"
+#include "bridge.h"
+#include "config.h"
+#include "frame.h"
+#include "stack.h"
+
+struct worker;
+
+/* One LAN interface as it was set up; constant after worker_create(). */
+struct worker_port {
+	char name[IFNAMSIZ];
+	int ifindex;
+	uint32_t queues;
+	uint32_t mtu;
+	bool adopted;	     /* attach: external */
+	const char *xdp;     /* "native" | "generic" */
+	const char *xsk;     /* "zerocopy" | "copy" | "generic" */
+	char reason[160];    /* why this mode, in plain words */
+};
+
+struct worker_frames {
+	uint32_t total, pool, fill, rx, flows, tx, completion; /* pool+fill+rx+flows+tx+completion == total */
+	uint32_t flows_recv;				       /* part of `flows`: lent to io_uring for reception */
+	uint32_t pool_low_water;
+	uint64_t pool_exhausted;
+	uint32_t frame_bytes;
+	bool huge_pages;
+	int numa_node; /* -1: not bound */
+};
+
+struct worker_uring {
+	bool defer_taskrun, recv_bundle;
+	uint64_t submits, completions, waits, stale_completions, recv_rearms, recv_no_buffers;
+};
+
+struct worker_xsk {
+	uint64_t rx_packets, tx_packets, tx_kicks, tx_ring_full;
+	uint64_t kernel_rx_dropped, kernel_rx_ring_full, kernel_fill_empty; /* XDP_STATISTICS */
+};
+
+struct worker_stats {
+	uint64_t uptime_ns;
+	struct worker_frames frames;
+	struct stack_counters stack;
+	struct stack_gauges gauges;
+	struct bridge_counters bridge;
+	struct bridge_gauges bridge_gauges;
+	struct worker_uring uring;
+	struct worker_xsk xsk;
+	uint64_t xdp[XDP_COUNTER_COUNT];
+	const char *simd; /* name of the checksum routine in use */
+};
+
+struct worker_flow_row {
+	struct flow_info flow;
+	const char *upstream_state; /* bridge state name, static */
+	char upstream[64];
+};
+
+/* Reads config, topology; loads BPF, UMEM, sockets; nothing is attached yet. 0 or -errno with `error` for a person. */
+int worker_create(struct worker **out, const struct config *config, char *error, uint32_t error_bytes);
+/* Attaches and starts the thread; returns when packets are being served. */
+int worker_start(struct worker *worker, char *error, uint32_t error_bytes);
+/* Detaches, resets every live flow toward its client and its upstream, ends the thread (under one second). */
+void worker_stop(struct worker *worker);
+void worker_destroy(struct worker *worker);
+
+uint32_t worker_port_count(const struct worker *worker);
+const struct worker_port *worker_port(const struct worker *worker, uint32_t index);
+
+/* Asks the thread for a consistent snapshot. 0, or -ETIMEDOUT when it does not answer within 2 s. */
+int worker_read_stats(struct worker *worker, struct worker_stats *out);
+/*
+ * Up to `max` flows from slot *cursor on (start with 0); advances *cursor; returns rows filled, 0 at the end,
+ * or -ETIMEDOUT. Between calls flows come and go; one call is consistent.
+ */
+int worker_read_flows(struct worker *worker, uint32_t *cursor, struct worker_flow_row *rows, uint32_t max);
+
+#endif

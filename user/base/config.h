@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The settings of one daemon, as plain data: durations in nanoseconds, sizes
+ * in what their suffix says, everything checked. config_yaml fills it; nobody
+ * changes it afterwards.
+ */
+#ifndef SOCKSPLICE_CONFIG_H
+#define SOCKSPLICE_CONFIG_H
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "addr.h"
+
+#define CONFIG_MAX_INTERFACES 8
+#define CONFIG_MAX_CREDENTIAL 255 /* RFC 1929: one length byte */
+
+enum config_xsk_mode { CONFIG_XSK_AUTO, CONFIG_XSK_ZEROCOPY, CONFIG_XSK_COPY, CONFIG_XSK_GENERIC };
+enum config_attach { CONFIG_ATTACH_LOAD, CONFIG_ATTACH_EXTERNAL };
+enum config_on_down { CONFIG_ON_DOWN_DROP, CONFIG_ON_DOWN_PASS };
+enum config_accept { CONFIG_ACCEPT_DEFERRED, CONFIG_ACCEPT_EARLY };
+enum config_log_level { CONFIG_LOG_ERROR, CONFIG_LOG_WARN, CONFIG_LOG_INFO, CONFIG_LOG_DEBUG };
+
+struct config_interface {
+	char name[IFNAMSIZ];
+	enum config_xsk_mode xsk;
+	enum config_attach attach;
+};
+
+struct config_upstream {
+	char name[64];
+	struct endpoint server;
+	char username[CONFIG_MAX_CREDENTIAL + 1]; /* empty: no authentication offered */
+	char password[CONFIG_MAX_CREDENTIAL + 1];
+	bool pipeline;
+};
+
+struct config_tcp {
+	enum config_accept accept;
+	uint64_t connect_timeout_ns;
+	uint64_t handshake_timeout_ns;
+	uint64_t idle_timeout_ns;
+	uint64_t linger_ns;
+	uint32_t max_flows;
+	uint32_t half_open;
+	uint32_t half_open_per_source;
+};
+
+struct config_performance {
+	bool enable_batch_processing;
+	bool enable_cpu_affinity;
+	bool enable_simd;
+	uint32_t batch_size;
+	uint32_t memory_pool_size; /* UMEM frames */
+	uint32_t io_uring_entries;
+};
+
+struct config {
+	struct config_interface interfaces[CONFIG_MAX_INTERFACES];
+	uint32_t interface_count;
+	char uplink[IFNAMSIZ]; /* empty: by route */
+	enum config_on_down on_down;
+	struct config_upstream upstream;
+	struct config_tcp tcp;
+	char control[108]; /* path of the control socket: sizeof(sockaddr_un.sun_path) */
+	enum config_log_level log_level;
+	char log_file[4096]; /* "stderr" or a path */
+	struct config_performance performance;
+};
+
+#endif
