@@ -31,8 +31,12 @@ all: $(B)/socksplice $(B)/socksplice_xdp.o
 
 # --- building -------------------------------------------------------------
 
-$(B)/socksplice: $(OBJ)
+$(B)/socksplice: $(B)/user/main.o $(B)/libsocksplice.a
 	$(CC) $(SAN) -o $@ $^ $(LDLIBS)
+
+# An archive, so that a unit test links only what it uses.
+$(B)/libsocksplice.a: $(LIB)
+	rm -f $@ && ar rcs $@ $^
 
 $(B)/user/%.o: user/%.c | $(B)/socksplice_xdp.skel.h
 	@mkdir -p $(@D)
@@ -60,7 +64,7 @@ $(B)/tests/%.o: tests/%.c | $(B)/socksplice_xdp.skel.h
 $(B)/tests/tools/%: $(B)/tests/tools/%.o
 	$(CC) $(SAN) -o $@ $< -lpthread
 
-$(B)/tests/%_test: $(B)/tests/%_test.o $(TEST_LIB) $(LIB)
+$(B)/tests/%_test: $(B)/tests/%_test.o $(TEST_LIB) $(B)/libsocksplice.a
 	$(CC) $(SAN) -o $@ $^ $(LDLIBS) -lcmocka
 
 .PHONY: tests
