@@ -25,7 +25,7 @@ struct endpoint {
 
 static __always_inline struct addr addr_from_ipv4(__be32 ip)
 {
-	struct addr a = {.words = {0, 0, be32(0x0000ffff), ip}};
+	struct addr a = {{.words = {0, 0, be32(0x0000ffff), ip}}};
 
 	return a;
 }

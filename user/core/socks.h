@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The SOCKS5 wire format (RFC 1928, RFC 1929), as a client speaks it: building
+ * messages, and a parser of replies that may arrive one byte at a time.
+ */
+#ifndef SOCKSPLICE_SOCKS_H
+#define SOCKSPLICE_SOCKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "addr.h"
+
+#define SOCKS_GREETING_MAX_BYTES 4
+#define SOCKS_AUTH_MAX_BYTES 513
+#define SOCKS_CONNECT_MAX_BYTES 22
+/* VER REP RSV ATYP, a domain name of 255 bytes with its length, the port */
+#define SOCKS_REPLY_MAX_BYTES 262
+
+/* RFC 1928 section 6, field REP. */
+enum socks_reply {
+	SOCKS_REPLY_SUCCEEDED = 0,
+	SOCKS_REPLY_GENERAL_FAILURE = 1,
+	SOCKS_REPLY_NOT_ALLOWED = 2,
+	SOCKS_REPLY_NET_UNREACHABLE = 3,
+	SOCKS_REPLY_HOST_UNREACHABLE = 4,
+	SOCKS_REPLY_REFUSED = 5,
+	SOCKS_REPLY_TTL_EXPIRED = 6,
+	SOCKS_REPLY_COMMAND_UNSUPPORTED = 7,
+	SOCKS_REPLY_ADDRESS_UNSUPPORTED = 8,
+};
+
+/* Each writes one message to `out` (at least the matching _MAX_BYTES) and returns its length. */
+size_t socks_build_greeting(uint8_t *out, bool offer_password);
+/* user and password: 1..255 bytes each (RFC 1929 section 2). */
+size_t socks_build_auth(uint8_t *out, const char *username, const char *password);
+/* CONNECT to an IPv4 or IPv6 address. */
+size_t socks_build_connect(uint8_t *out, const struct endpoint *destination);
+
+/* What the parser of the server's half of a handshake has to say. */
+enum socks_event {
+	SOCKS_EVENT_MORE,	  /* needs more bytes */
+	SOCKS_EVENT_SEND_AUTH,	  /* the server chose user/password: send the auth message */
+	SOCKS_EVENT_SEND_REQUEST, /* send CONNECT */
+	SOCKS_EVENT_REPLY,	  /* the reply to CONNECT is whole: `reply` and `bound` are set */
+	SOCKS_EVENT_NO_METHOD,	  /* the server accepts none of our methods (0xff) */
+	SOCKS_EVENT_AUTH_REJECTED,
+	SOCKS_EVENT_MALFORMED,
+};
+
+struct socks_handshake {
+	uint8_t stage;
+	bool offers_password;
+	uint8_t reply;		/* enum socks_reply or an unassigned value */
+	struct endpoint bound;	/* BND.ADDR and BND.PORT; a domain name leaves it zero */
+	uint16_t have;		/* bytes in `message` */
+	uint8_t message[SOCKS_REPLY_MAX_BYTES];
+};
+
+void socks_handshake_init(struct socks_handshake *handshake, bool offers_password);
+/*
+ * Takes bytes from data[0..len) up to the end of the current message and no further: *used tells how many. Bytes
+ * after SOCKS_EVENT_REPLY belong to the relayed connection. Call again with the rest after any event but MORE,
+ * NO_METHOD, AUTH_REJECTED, MALFORMED.
+ */
+enum socks_event socks_handshake_feed(struct socks_handshake *handshake, const uint8_t *data, size_t len, size_t *used);
+
+#endif
