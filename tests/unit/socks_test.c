@@ -27,7 +27,11 @@ static void test_auth(void **state)
 
 	(void)state;
 	assert_int_equal(socks_build_auth(out, "alice", "pw"), 10);
-	assert_memory_equal(out, "\x01\x05" "alice" "\x02pw", 10);
+	assert_memory_equal(out,
+			    "\x01\x05"
+			    "alice"
+			    "\x02pw",
+			    10);
 	memset(longest, 'x', 255);
 	longest[255] = 0;
 	assert_int_equal(socks_build_auth(out, longest, longest), SOCKS_AUTH_MAX_BYTES);
@@ -71,7 +75,10 @@ static enum socks_event feed(struct socks_handshake *handshake, const char *byte
 /* A whole exchange, in pieces of 1 byte up to all at once; what follows the reply must be left alone. */
 static void test_exchange_in_pieces(void **state)
 {
-	static const char bytes[] = "\x05\x02" "\x01\x00" "\x05\x00\x00\x01\x0a\x02\x00\x02\x04\x38" "payload";
+	static const char bytes[] = "\x05\x02"
+				    "\x01\x00"
+				    "\x05\x00\x00\x01\x0a\x02\x00\x02\x04\x38"
+				    "payload";
 	size_t len = sizeof(bytes) - 1;
 
 	(void)state;
@@ -107,8 +114,8 @@ static void test_reply_address_types(void **state)
 
 	(void)state;
 	for (size_t step = 1; step < 8; step++) {
-		assert_int_equal(feed_reply(&handshake, "\x05\x00\x00\x04\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x09\x01\x02", 22,
-					    step),
+		assert_int_equal(feed_reply(&handshake, "\x05\x00\x00\x04\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x09\x01\x02",
+					    22, step),
 				 SOCKS_EVENT_REPLY);
 		assert_int_equal(handshake.bound.addr.bytes[0], 0xfd);
 		assert_int_equal(handshake.bound.addr.bytes[15], 9);

@@ -34,7 +34,7 @@ enum frame_owner {
 #define X(name, text) FRAME_##name,
 	FRAME_OWNERS(X)
 #undef X
-	FRAME_OWNER_COUNT
+		FRAME_OWNER_COUNT
 };
 
 struct frame {
@@ -42,8 +42,8 @@ struct frame {
 	uint32_t seq;  /* TCP queues: sequence number of the first payload byte */
 	uint16_t off;  /* first byte of what matters now (payload, in queues), from the start of the frame */
 	uint16_t len;
-	uint8_t owner; /* enum frame_owner */
-	bool tx_busy;  /* in a transmit ring */
+	uint8_t owner;      /* enum frame_owner */
+	bool tx_busy;       /* in a transmit ring */
 	uint16_t tcp_flags; /* the TCP stack's own marks (sacked, lost, retransmitted, FIN, ...) */
 	uint64_t sent_ns;   /* when it was last transmitted */
 };
@@ -60,7 +60,8 @@ struct frame_pool {
 };
 
 /* Takes over `area` (total * frame_bytes) and `frames` (total entries); all frames start in the pool. */
-void frame_pool_init(struct frame_pool *pool, uint8_t *area, struct frame *frames, uint32_t total, uint32_t frame_bytes);
+void frame_pool_init(struct frame_pool *pool, uint8_t *area, struct frame *frames, uint32_t total,
+		     uint32_t frame_bytes);
 
 /* A free frame for `owner`, or FRAME_NONE when the pool is empty (counted). */
 uint32_t frame_get(struct frame_pool *pool, enum frame_owner owner);

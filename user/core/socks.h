@@ -40,11 +40,11 @@ size_t socks_build_connect(uint8_t *out, const struct endpoint *destination);
 
 /* What the parser of the server's half of a handshake has to say. */
 enum socks_event {
-	SOCKS_EVENT_MORE,	  /* needs more bytes */
-	SOCKS_EVENT_SEND_AUTH,	  /* the server chose user/password: send the auth message */
+	SOCKS_EVENT_MORE,         /* needs more bytes */
+	SOCKS_EVENT_SEND_AUTH,    /* the server chose user/password: send the auth message */
 	SOCKS_EVENT_SEND_REQUEST, /* send CONNECT */
-	SOCKS_EVENT_REPLY,	  /* the reply to CONNECT is whole: `reply` and `bound` are set */
-	SOCKS_EVENT_NO_METHOD,	  /* the server accepts none of our methods (0xff) */
+	SOCKS_EVENT_REPLY,        /* the reply to CONNECT is whole: `reply` and `bound` are set */
+	SOCKS_EVENT_NO_METHOD,    /* the server accepts none of our methods (0xff) */
 	SOCKS_EVENT_AUTH_REJECTED,
 	SOCKS_EVENT_MALFORMED,
 };
@@ -52,9 +52,9 @@ enum socks_event {
 struct socks_handshake {
 	uint8_t stage;
 	bool offers_password;
-	uint8_t reply;		/* enum socks_reply or an unassigned value */
-	struct endpoint bound;	/* BND.ADDR and BND.PORT; a domain name leaves it zero */
-	uint16_t have;		/* bytes in `message` */
+	uint8_t reply;         /* enum socks_reply or an unassigned value */
+	struct endpoint bound; /* BND.ADDR and BND.PORT; a domain name leaves it zero */
+	uint16_t have;         /* bytes in `message` */
 	uint8_t message[SOCKS_REPLY_MAX_BYTES];
 };
 

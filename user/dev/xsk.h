@@ -34,9 +34,9 @@ struct xsk {
 	struct xsk_ring_cons *completion;
 	struct xsk_ring_prod own_fill;
 	struct xsk_ring_cons own_completion;
-	uint32_t fill_target;	  /* frames to keep with the kernel for reception */
-	uint32_t in_fill;	  /* frames given for reception and not yet seen in the rx ring by us */
-	uint32_t tx_unkicked;	  /* posted since the last sendto() */
+	uint32_t fill_target; /* frames to keep with the kernel for reception */
+	uint32_t in_fill;     /* frames given for reception and not yet seen in the rx ring by us */
+	uint32_t tx_unkicked; /* posted since the last sendto() */
 	uint64_t rx_packets, tx_packets, tx_kicks, tx_ring_full;
 };
 

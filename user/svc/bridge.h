@@ -8,17 +8,29 @@
 
 #include <stdint.h>
 
+#include "config.h"
+#include "stack.h"
+#include "uring.h"
+
+/* Completions whose op is at least this belong to the bridge; smaller ones are the worker's own. */
+#define BRIDGE_FIRST_OP 16
+
 #define BRIDGE_COUNTERS(X)                                                                                             \
 	X(dials)                                                                                                       \
 	X(connects_ok) /* SOCKS CONNECT succeeded */                                                                   \
 	X(dial_refused)                                                                                                \
 	X(dial_unreachable)                                                                                            \
 	X(dial_timed_out)                                                                                              \
+	X(dial_failed) /* any other answer of the kernel */                                                            \
 	X(dial_no_descriptor)                                                                                          \
+	X(dial_no_slot)  /* connections that are still being closed hold all slots */                                  \
+	X(dial_no_frame) /* the frame pool is empty */                                                                 \
 	X(handshake_timed_out)                                                                                         \
 	X(handshake_closed) /* the upstream closed before it replied */                                                \
 	X(handshake_malformed)                                                                                         \
+	X(no_acceptable_method)                                                                                        \
 	X(auth_rejected)                                                                                               \
+	X(request_timed_out)                                                                                           \
 	X(reply_general_failure)                                                                                       \
 	X(reply_not_allowed)                                                                                           \
 	X(reply_net_unreachable)                                                                                       \
@@ -29,11 +41,14 @@
 	X(reply_address_unsupported)                                                                                   \
 	X(reply_unknown)                                                                                               \
 	X(upstream_resets)                                                                                             \
-	X(upstream_sends)	/* sendmsg completions */                                                              \
+	X(upstream_sends) /* sendmsg completions */                                                                    \
 	X(upstream_send_bytes)                                                                                         \
-	X(upstream_receives)	/* recv completions */                                                                 \
+	X(upstream_receives) /* recv completions that brought payload */                                               \
 	X(upstream_receive_bytes)                                                                                      \
-	X(receive_pauses)	/* back-pressure from a slow client */
+	X(receive_arms)       /* multishot receives started */                                                         \
+	X(receive_pauses)     /* back-pressure from a slow client */                                                   \
+	X(receive_no_buffers) /* no frame was free for what the upstream sent; it waits in the socket */               \
+	X(stale_completions)
 
 struct bridge_counters {
 #define X(name) uint64_t name;
@@ -42,9 +57,44 @@ struct bridge_counters {
 };
 
 struct bridge_gauges {
-	uint32_t dialing;  /* connect, greeting, auth, request */
+	uint32_t dialing;   /* connect, greeting, authentication, request */
+	uint32_t accepting; /* the upstream said yes, the client's ACK is awaited */
 	uint32_t relaying;
-	uint32_t closing;  /* waiting for completions still in flight */
+	uint32_t closing; /* waiting for completions still in flight */
 };
+
+struct bridge;
+
+/*
+ * Before uring_enable(). `segment_bytes`: payload sizes of a full segment over IPv4 and over IPv6, for the receive
+ * buffers. All arguments must outlive the bridge. 0 or -errno.
+ */
+int bridge_create(struct bridge **out, const struct config *config, struct uring *uring, struct frame_pool *pool,
+		  const uint16_t segment_bytes[2]);
+void bridge_destroy(struct bridge *bridge);
+/* The call-backs that the stack must be created with (all but `transmit` and its own ctx use). */
+void bridge_flow_opened(struct bridge *bridge, struct flow *flow);
+void bridge_flow_established(struct bridge *bridge, struct flow *flow);
+void bridge_flow_readable(struct bridge *bridge, struct flow *flow);
+void bridge_flow_writable(struct bridge *bridge, struct flow *flow);
+void bridge_flow_closed(struct bridge *bridge, struct flow *flow, enum flow_end why);
+void bridge_set_stack(struct bridge *bridge, struct stack *stack);
+
+/* The time that all call-backs and completions up to the next call happen at. */
+void bridge_set_time(struct bridge *bridge, uint64_t now_ns);
+/* One completion with op >= BRIDGE_FIRST_OP. */
+void bridge_complete(struct bridge *bridge, union uring_word word, int32_t res, uint32_t flags);
+/* Once per loop, after input: starts the sends that became possible, refills receive buffers, runs timers. */
+void bridge_flush(struct bridge *bridge, uint32_t reserve_frames);
+uint64_t bridge_next_timer_ns(const struct bridge *bridge);
+/* Resets up to `max` flows toward client and upstream; returns how many were left to do before. */
+uint32_t bridge_reset_some(struct bridge *bridge, uint32_t max);
+/* Connections that still wait for completions or are live. */
+uint32_t bridge_connections(const struct bridge *bridge);
+
+const struct bridge_counters *bridge_counters(const struct bridge *bridge);
+void bridge_gauges(const struct bridge *bridge, struct bridge_gauges *out);
+/* Name of the state of this flow's connection, static. */
+const char *bridge_flow_state(const struct bridge *bridge, const struct flow *flow);
 
 #endif

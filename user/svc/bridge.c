@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * One `struct conn` per upstream connection. It is born when the stack reports
+ * a new flow (bridge_flow_opened) and dials at once; socks_client.c takes it
+ * to the reply of CONNECT; then the client gets its SYN-ACK, and when its
+ * handshake is complete bridge_relay.c moves payload both ways.
+ *
+ *   DIALING ► GREETING ► (AUTHENTICATING ►) REQUESTING ► ACCEPTING ► RELAYING ► CLOSING ► FREE
+ *
+ * Flow and connection know each other by index (flow_conns[]) and by pointer
+ * (conn.flow), and part in conn_detach_flow(), whichever goes first. A
+ * connection outlives its flow for as long as the kernel works for it: the
+ * slot is free only when `in_flight` is zero, and completions carry the slot's
+ * generation. Frames that the kernel may still read (a sendmsg in flight) stay
+ * with the connection (`left_head`) when the flow is gone.
+ *
+ * Nothing here is linear in the number of connections. What must be looked at
+ * again hangs in a list: DIRTY (payload may be sendable), STARVED (a receive
+ * ended for want of buffers).
+ *
+ * How ends are passed on: the client's FIN becomes SHUT_WR after the last
+ * byte, the upstream's FIN becomes ours after the last byte, a reset or
+ * time-out of either side resets the other.
+ */
+#include "bridge_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* Connections that still close may outnumber flows for a moment. */
+#define BRIDGE_EXTRA_CONNS 1024
+#define BRIDGE_RECV_GROUP 1
+
+static uint32_t bridge_recv_entries(const struct frame_pool *pool)
+{
+	uint32_t entries = 64;
+
+	while (entries < 1024 && entries * 32 < pool->total)
+		entries *= 2;
+	return entries;
+}
+
+static int bridge_create_rings(struct bridge *bridge, const uint16_t segment_bytes[2])
+{
+	uint32_t entries = bridge_recv_entries(bridge->pool);
+	int err;
+
+	for (int i = 0; i < BRIDGE_RECV_RINGS; i++) {
+		bridge->rings[i].buffer_bytes = segment_bytes[i];
+		if (!bridge->uring->recv_bundle)
+			continue;
+		err = recvring_create(&bridge->rings[i], bridge->uring, bridge->pool, (uint16_t)(BRIDGE_RECV_GROUP + i),
+				      entries, segment_bytes[i]);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+int bridge_create(struct bridge **out, const struct config *config, struct uring *uring, struct frame_pool *pool,
+		  const uint16_t segment_bytes[2])
+{
+	struct bridge *bridge = calloc(1, sizeof(*bridge));
+	int err = -ENOMEM;
+
+	if (!bridge)
+		return -ENOMEM;
+	bridge->config = config;
+	bridge->uring = uring;
+	bridge->pool = pool;
+	upstream_init(&bridge->upstream, config);
+	bridge->flow_conns = malloc(config->tcp.max_flows * sizeof(*bridge->flow_conns));
+	if (!bridge->flow_conns)
+		goto fail;
+	for (uint32_t i = 0; i < config->tcp.max_flows; i++)
+		bridge->flow_conns[i] = CONN_NONE;
+	err = conn_table_create(bridge, config->tcp.max_flows + BRIDGE_EXTRA_CONNS);
+	if (err)
+		goto fail;
+	err = bridge_create_rings(bridge, segment_bytes);
+	if (err)
+		goto fail;
+	*out = bridge;
+	return 0;
+
+fail:
+	bridge_destroy(bridge);
+	return err;
+}
+
+void bridge_destroy(struct bridge *bridge)
+{
+	if (!bridge)
+		return;
+	for (int i = 0; i < BRIDGE_RECV_RINGS; i++)
+		recvring_destroy(&bridge->rings[i]);
+	conn_table_destroy(bridge);
+	free(bridge->flow_conns);
+	free(bridge);
+}
+
+void bridge_set_stack(struct bridge *bridge, struct stack *stack)
+{
+	bridge->stack = stack;
+}
+
+void bridge_set_time(struct bridge *bridge, uint64_t now_ns)
+{
+	if (!bridge->now_ns)
+		wheel_init(&bridge->wheel, now_ns);
+	bridge->now_ns = now_ns;
+}
+
+static struct conn *bridge_conn_of(const struct bridge *bridge, const struct flow *flow)
+{
+	uint32_t index = bridge->flow_conns[stack_flow_index(bridge->stack, flow)];
+
+	return index == CONN_NONE ? NULL : &bridge->conns[index];
+}
+
+/* No connection could be made for want of something here: counted by the caller. */
+static void bridge_turn_away(struct bridge *bridge, struct flow *flow)
+{
+	if (bridge->config->tcp.accept == CONFIG_ACCEPT_EARLY)
+		stack_abort(bridge->stack, flow, bridge->now_ns);
+	else
+		stack_refuse(bridge->stack, flow, REFUSE_RESET, bridge->now_ns);
+}
+
+void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
+{
+	int fd = upstream_open_socket(&bridge->upstream);
+	struct conn *conn;
+
+	if (fd < 0) {
+		if (fd == -EMFILE || fd == -ENFILE)
+			bridge->counters.dial_no_descriptor++;
+		else
+			bridge->counters.dial_failed++;
+		bridge_turn_away(bridge, flow);
+		return;
+	}
+	conn = conn_get(bridge, flow, fd);
+	if (!conn) {
+		bridge->counters.dial_no_slot++;
+		upstream_close_socket(fd, 1);
+		bridge_turn_away(bridge, flow);
+		return;
+	}
+	socks_client_dial(bridge, conn);
+}
+
+void bridge_flow_established(struct bridge *bridge, struct flow *flow)
+{
+	struct conn *conn = bridge_conn_of(bridge, flow);
+
+	if (conn && conn->state == CONN_ACCEPTING)
+		relay_begin(bridge, conn);
+}
+
+void bridge_flow_readable(struct bridge *bridge, struct flow *flow)
+{
+	struct conn *conn = bridge_conn_of(bridge, flow);
+
+	if (conn && conn->state == CONN_RELAYING)
+		conn_list_add(bridge, CONN_LINK_DIRTY, conn);
+}
+
+void bridge_flow_writable(struct bridge *bridge, struct flow *flow)
+{
+	struct conn *conn = bridge_conn_of(bridge, flow);
+
+	if (conn)
+		relay_receive_start(bridge, conn);
+}
+
+void bridge_flow_closed(struct bridge *bridge, struct flow *flow, enum flow_end why)
+{
+	struct conn *conn = bridge_conn_of(bridge, flow);
+
+	if (!conn)
+		return;
+	conn_detach_flow(bridge, conn);
+	conn->left_head = stack_take_receive_queue(bridge->stack, flow);
+	if (conn->state == CONN_RELAYING && why == FLOW_END_CLOSED)
+		relay_drain(bridge, conn);
+	else
+		conn_close(bridge, conn, true);
+}
+
+void bridge_complete(struct bridge *bridge, union uring_word word, int32_t res, uint32_t flags)
+{
+	struct conn *conn;
+
+	if (word.index >= bridge->conn_used || bridge->conns[word.index].generation != word.generation ||
+	    bridge->conns[word.index].state == CONN_FREE) {
+		bridge->counters.stale_completions++;
+		return;
+	}
+	conn = &bridge->conns[word.index];
+	conn_begin_completion(conn, flags & IORING_CQE_F_MORE);
+	switch (word.op) {
+	case CONN_OP_CONNECT:
+		socks_client_connected(bridge, conn, res);
+		break;
+	case CONN_OP_HANDSHAKE_SEND:
+		socks_client_sent(bridge, conn, res);
+		break;
+	case CONN_OP_HANDSHAKE_RECV:
+		socks_client_received(bridge, conn, res);
+		break;
+	case CONN_OP_SEND:
+		relay_sent(bridge, conn, res);
+		break;
+	case CONN_OP_RECV:
+		relay_received(bridge, conn, res, flags);
+		break;
+	case CONN_OP_POLL:
+		relay_polled(bridge, conn, res);
+		break;
+	case CONN_OP_RECVMSG:
+		relay_received_message(bridge, conn, res);
+		break;
+	default: /* CONN_OP_CANCEL: only counted */
+		break;
+	}
+	conn_end_completion(bridge, conn);
+}
+
+static void bridge_timer(void *ctx, struct wheel_timer *timer, uint64_t now_ns)
+{
+	struct bridge *bridge = ctx;
+	struct conn *conn = (struct conn *)((char *)timer - offsetof(struct conn, timer));
+
+	(void)now_ns;
+	if (conn->state == CONN_RELAYING)
+		conn_abort(bridge, conn);
+	else if (conn->state != CONN_CLOSING)
+		socks_client_timed_out(bridge, conn);
+}
+
+static void bridge_feed_starved(struct bridge *bridge)
+{
+	struct conn_list *list = &bridge->lists[CONN_LINK_STARVED];
+	uint32_t last = list->tail;
+	bool more = last != CONN_NONE;
+
+	/* one pass: who starves again is appended behind `last` */
+	while (more) {
+		more = list->head != last;
+		relay_receive_start(bridge, conn_list_take(bridge, CONN_LINK_STARVED));
+	}
+}
+
+void bridge_flush(struct bridge *bridge, uint32_t reserve_frames)
+{
+	struct conn *conn;
+	uint32_t added = 0;
+
+	while ((conn = conn_list_take(bridge, CONN_LINK_DIRTY)))
+		relay_send_start(bridge, conn);
+	if (bridge->uring->recv_bundle)
+		for (int i = 0; i < BRIDGE_RECV_RINGS; i++)
+			added += recvring_refill(&bridge->rings[i], reserve_frames);
+	else
+		added = frame_pool_free(bridge->pool) > reserve_frames;
+	if (added)
+		bridge_feed_starved(bridge);
+	wheel_expire(&bridge->wheel, bridge->now_ns, bridge_timer, bridge);
+}
+
+uint64_t bridge_next_timer_ns(const struct bridge *bridge)
+{
+	return wheel_next_ns(&bridge->wheel);
+}
+
+static void bridge_reset(struct bridge *bridge, struct conn *conn)
+{
+	if (conn->state == CONN_FREE || conn->state == CONN_CLOSING)
+		return;
+	if (conn->flow && conn->state < CONN_ACCEPTING)
+		socks_client_refuse(bridge, conn, REFUSE_RESET);
+	else
+		conn_abort(bridge, conn);
+}
+
+uint32_t bridge_reset_some(struct bridge *bridge, uint32_t max)
+{
+	uint32_t left = bridge->conn_used - bridge->reset_cursor;
+
+	for (uint32_t i = 0; i < max && bridge->reset_cursor < bridge->conn_used; i++)
+		bridge_reset(bridge, &bridge->conns[bridge->reset_cursor++]);
+	return left;
+}
+
+uint32_t bridge_connections(const struct bridge *bridge)
+{
+	return bridge->conn_used - bridge->state_counts[CONN_FREE];
+}
+
+const struct bridge_counters *bridge_counters(const struct bridge *bridge)
+{
+	return &bridge->counters;
+}
+
+void bridge_gauges(const struct bridge *bridge, struct bridge_gauges *out)
+{
+	const uint32_t *counts = bridge->state_counts;
+
+	out->dialing =
+		counts[CONN_DIALING] + counts[CONN_GREETING] + counts[CONN_AUTHENTICATING] + counts[CONN_REQUESTING];
+	out->accepting = counts[CONN_ACCEPTING];
+	out->relaying = counts[CONN_RELAYING];
+	out->closing = counts[CONN_CLOSING];
+}
+
+const char *bridge_flow_state(const struct bridge *bridge, const struct flow *flow)
+{
+	const struct conn *conn = bridge_conn_of(bridge, flow);
+
+	return conn ? conn_state_name(conn->state) : "none";
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the bridge share: one connection, and all of them. */
+#ifndef SOCKSPLICE_BRIDGE_PRIV_H
+#define SOCKSPLICE_BRIDGE_PRIV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bridge.h"
+#include "recvring.h"
+#include "socks.h"
+#include "upstream.h"
+#include "wheel.h"
+
+#define CONN_NONE UINT32_MAX
+#define BRIDGE_RECV_RINGS 2
+
+/* name, text, states that may follow */
+#define CONN_STATES(X)                                                                                                 \
+	X(FREE, "free", BIT(CONN_DIALING))                                                                             \
+	X(DIALING, "dialing", BIT(CONN_GREETING) | BIT(CONN_CLOSING))                                                  \
+	X(GREETING, "greeting", BIT(CONN_AUTHENTICATING) | BIT(CONN_REQUESTING) | BIT(CONN_CLOSING))                   \
+	X(AUTHENTICATING, "authenticating", BIT(CONN_REQUESTING) | BIT(CONN_CLOSING))                                  \
+	X(REQUESTING, "requesting", BIT(CONN_ACCEPTING) | BIT(CONN_RELAYING) | BIT(CONN_CLOSING))                      \
+	X(ACCEPTING, "accepting", BIT(CONN_RELAYING) | BIT(CONN_CLOSING))                                              \
+	X(RELAYING, "relaying", BIT(CONN_CLOSING))                                                                     \
+	X(CLOSING, "closing", BIT(CONN_FREE))
+
+enum conn_state {
+#define X(name, text, next) CONN_##name,
+	CONN_STATES(X)
+#undef X
+		CONN_STATE_COUNT
+};
+
+enum conn_op {
+	CONN_OP_CONNECT = BRIDGE_FIRST_OP,
+	CONN_OP_HANDSHAKE_SEND,
+	CONN_OP_HANDSHAKE_RECV,
+	CONN_OP_SEND,    /* payload to the upstream */
+	CONN_OP_RECV,    /* bundled multishot receive */
+	CONN_OP_POLL,    /* kernels without bundles: readable? ... */
+	CONN_OP_RECVMSG, /* ... then this */
+	CONN_OP_CANCEL,
+};
+
+/* Lists through conn.links. */
+enum conn_link { CONN_LINK_DIRTY, CONN_LINK_STARVED, CONN_LINK_COUNT };
+
+struct conn {
+	uint8_t state;
+	bool reset;          /* close the upstream socket by RST */
+	bool shut;           /* SHUT_WR was done: the client's FIN has been passed on */
+	bool upstream_ended; /* the upstream sent FIN */
+	bool sending;        /* a sendmsg is in flight */
+	bool receiving;      /* a receive or poll is armed */
+	bool pausing;        /* the receive is being cancelled because the client has no room */
+	bool cancelling;
+	bool handling;     /* a completion is being handled */
+	bool client_ended; /* the flow is gone in order: what it left is still sent */
+	bool linked[CONN_LINK_COUNT];
+	uint8_t ring; /* index of the receive ring */
+	uint16_t generation;
+	uint16_t in_flight; /* completions that will still come */
+	uint32_t next[CONN_LINK_COUNT];
+	int fd;
+	struct flow *flow; /* NULL once it is gone */
+	uint32_t flow_index;
+	/* frames of a gone flow that the kernel still reads, or that the upstream has not taken yet */
+	uint32_t left_head;
+	uint32_t recvmsg_head;         /* frames lent to a recvmsg */
+	uint32_t frame;                /* messages of the handshake; FRAME_NONE outside of it */
+	uint16_t early_off, early_len; /* payload that came behind the SOCKS reply, in `frame` */
+	struct wheel_timer timer;
+	struct socks_handshake handshake;
+};
+
+struct conn_list {
+	uint32_t head, tail;
+};
+
+struct bridge {
+	const struct config *config;
+	struct upstream upstream;
+	struct uring *uring;
+	struct frame_pool *pool;
+	struct stack *stack;
+	uint64_t now_ns;
+	struct wheel wheel;
+	struct recvring rings[BRIDGE_RECV_RINGS];
+	struct conn *conns;
+	uint32_t conn_count;
+	uint32_t conn_used;
+	uint32_t free_head;
+	uint32_t reset_cursor;
+	uint32_t *flow_conns; /* flow index -> connection, CONN_NONE */
+	struct conn_list lists[CONN_LINK_COUNT];
+	uint32_t state_counts[CONN_STATE_COUNT];
+	struct bridge_counters counters;
+};
+
+/* bridge_conn.c: slots */
+int conn_table_create(struct bridge *bridge, uint32_t count);
+void conn_table_destroy(struct bridge *bridge);
+/* A slot in state DIALING with socket `fd` for `flow`, or NULL. */
+struct conn *conn_get(struct bridge *bridge, struct flow *flow, int fd);
+void conn_move(struct bridge *bridge, struct conn *conn, enum conn_state to);
+const char *conn_state_name(enum conn_state state);
+uint32_t conn_index(const struct bridge *bridge, const struct conn *conn);
+/* user_data of the next operation; counts it as in flight. */
+union uring_word conn_start_op(struct bridge *bridge, struct conn *conn, enum conn_op op);
+/* Cancels what is in flight and frees the slot when the last completion has come. */
+void conn_close(struct bridge *bridge, struct conn *conn, bool reset);
+/* Around the handling of a completion: the slot is not freed in between. `more`: the operation goes on. */
+void conn_begin_completion(struct conn *conn, bool more);
+void conn_end_completion(struct bridge *bridge, struct conn *conn);
+/* Unties flow and connection; the flow is gone for the connection afterwards. */
+void conn_detach_flow(struct bridge *bridge, struct conn *conn);
+void conn_list_add(struct bridge *bridge, enum conn_link link, struct conn *conn);
+struct conn *conn_list_take(struct bridge *bridge, enum conn_link link);
+/* Resets the client; the connection is closing afterwards. */
+void conn_abort(struct bridge *bridge, struct conn *conn);
+
+/* socks_client.c: dial and handshake */
+void socks_client_dial(struct bridge *bridge, struct conn *conn);
+void socks_client_connected(struct bridge *bridge, struct conn *conn, int32_t res);
+void socks_client_sent(struct bridge *bridge, struct conn *conn, int32_t res);
+void socks_client_received(struct bridge *bridge, struct conn *conn, int32_t res);
+void socks_client_timed_out(struct bridge *bridge, struct conn *conn);
+/* Tells the client that there will be no connection, and closes. */
+void socks_client_refuse(struct bridge *bridge, struct conn *conn, enum flow_refusal how);
+
+/* bridge_relay.c: payload */
+void relay_begin(struct bridge *bridge, struct conn *conn);
+void relay_send_start(struct bridge *bridge, struct conn *conn);
+void relay_sent(struct bridge *bridge, struct conn *conn, int32_t res);
+void relay_receive_start(struct bridge *bridge, struct conn *conn);
+void relay_received(struct bridge *bridge, struct conn *conn, int32_t res, uint32_t flags);
+void relay_polled(struct bridge *bridge, struct conn *conn, int32_t res);
+void relay_received_message(struct bridge *bridge, struct conn *conn, int32_t res);
+/* The client's flow ended in order while bytes of it wait for the upstream. */
+void relay_drain(struct bridge *bridge, struct conn *conn);
+
+#endif

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From the dial to the reply of CONNECT (RFC 1928, RFC 1929). All messages of
+ * one handshake live in one frame: what we send at its payload offset, each
+ * message at its own place so that none is overwritten while the kernel reads
+ * it; what the server says at SOCKS_RECV_OFFSET. Bytes behind the reply are
+ * the first payload for the client and are sent from where they lie.
+ *
+ * What the client is told follows what the network would have said: see
+ * socks_client_refusal[].
+ */
+#include "bridge_priv.h"
+
+#include <errno.h>
+
+#define SOCKS_AUTH_OFFSET (FRAME_PAYLOAD_OFFSET + SOCKS_GREETING_MAX_BYTES)
+#define SOCKS_CONNECT_OFFSET (SOCKS_AUTH_OFFSET + SOCKS_AUTH_MAX_BYTES)
+#define SOCKS_RECV_OFFSET 1024
+#define SOCKS_RECV_BYTES 1024
+
+_Static_assert(SOCKS_CONNECT_OFFSET + SOCKS_CONNECT_MAX_BYTES <= SOCKS_RECV_OFFSET, "messages overlap");
+_Static_assert(SOCKS_RECV_OFFSET + SOCKS_RECV_BYTES <= 2048, "beyond the smallest frame");
+
+/* What a reply code becomes for the client, and its counter. Unassigned codes are treated like a general failure. */
+static const struct {
+	enum flow_refusal refusal;
+	size_t counter;
+} socks_client_refusals[] = {
+#define REFUSAL(code, how, name) [code] = {how, offsetof(struct bridge_counters, name)}
+	REFUSAL(SOCKS_REPLY_GENERAL_FAILURE, REFUSE_RESET, reply_general_failure),
+	REFUSAL(SOCKS_REPLY_NOT_ALLOWED, REFUSE_ADMIN_PROHIBITED, reply_not_allowed),
+	REFUSAL(SOCKS_REPLY_NET_UNREACHABLE, REFUSE_NET_UNREACHABLE, reply_net_unreachable),
+	REFUSAL(SOCKS_REPLY_HOST_UNREACHABLE, REFUSE_HOST_UNREACHABLE, reply_host_unreachable),
+	REFUSAL(SOCKS_REPLY_REFUSED, REFUSE_RESET, reply_refused),
+	REFUSAL(SOCKS_REPLY_TTL_EXPIRED, REFUSE_TTL_EXPIRED, reply_ttl_expired),
+	REFUSAL(SOCKS_REPLY_COMMAND_UNSUPPORTED, REFUSE_RESET, reply_command_unsupported),
+	REFUSAL(SOCKS_REPLY_ADDRESS_UNSUPPORTED, REFUSE_NET_UNREACHABLE, reply_address_unsupported),
+#undef REFUSAL
+};
+
+static bool socks_client_has_password(const struct bridge *bridge)
+{
+	return bridge->config->upstream.username[0];
+}
+
+static void socks_client_arm(struct bridge *bridge, struct conn *conn, uint64_t timeout_ns)
+{
+	wheel_arm(&bridge->wheel, &conn->timer, bridge->now_ns + timeout_ns);
+}
+
+void socks_client_dial(struct bridge *bridge, struct conn *conn)
+{
+	bridge->counters.dials++;
+	socks_handshake_init(&conn->handshake, socks_client_has_password(bridge));
+	socks_client_arm(bridge, conn, bridge->config->tcp.connect_timeout_ns);
+	uring_connect(bridge->uring, conn_start_op(bridge, conn, CONN_OP_CONNECT), conn->fd,
+		      (const struct sockaddr *)&bridge->upstream.server, bridge->upstream.server_bytes);
+}
+
+void socks_client_refuse(struct bridge *bridge, struct conn *conn, enum flow_refusal how)
+{
+	struct flow *flow = conn->flow;
+
+	/* with `accept: early` the client believes that it is connected: only a reset can tell it otherwise */
+	if (flow && bridge->config->tcp.accept == CONFIG_ACCEPT_EARLY) {
+		stack_abort(bridge->stack, flow, bridge->now_ns);
+		return;
+	}
+	if (flow) {
+		conn_detach_flow(bridge, conn);
+		stack_refuse(bridge->stack, flow, how, bridge->now_ns);
+	}
+	conn_close(bridge, conn, true);
+}
+
+static void socks_client_send(struct bridge *bridge, struct conn *conn, uint32_t offset, size_t len)
+{
+	uring_send(bridge->uring, conn_start_op(bridge, conn, CONN_OP_HANDSHAKE_SEND), conn->fd,
+		   frame_data(bridge->pool, conn->frame) + offset, (uint32_t)len);
+}
+
+static void socks_client_receive(struct bridge *bridge, struct conn *conn)
+{
+	uring_recv(bridge->uring, conn_start_op(bridge, conn, CONN_OP_HANDSHAKE_RECV), conn->fd,
+		   frame_data(bridge->pool, conn->frame) + SOCKS_RECV_OFFSET, SOCKS_RECV_BYTES);
+}
+
+static size_t socks_client_build_request(struct bridge *bridge, struct conn *conn, uint8_t *out)
+{
+	struct flow_info info;
+
+	stack_flow_describe(bridge->stack, conn->flow, &info);
+	return socks_build_connect(out, &info.destination);
+}
+
+static size_t socks_client_build_auth(struct bridge *bridge, uint8_t *out)
+{
+	return socks_build_auth(out, bridge->config->upstream.username, bridge->config->upstream.password);
+}
+
+/* Everything in one flight; the server's answers are still checked one by one. */
+static void socks_client_send_pipelined(struct bridge *bridge, struct conn *conn)
+{
+	uint8_t *start = frame_data(bridge->pool, conn->frame) + FRAME_PAYLOAD_OFFSET;
+	size_t len = socks_build_greeting(start, socks_client_has_password(bridge));
+
+	if (socks_client_has_password(bridge))
+		len += socks_client_build_auth(bridge, start + len);
+	len += socks_client_build_request(bridge, conn, start + len);
+	socks_client_send(bridge, conn, FRAME_PAYLOAD_OFFSET, len);
+}
+
+static void socks_client_dial_failed(struct bridge *bridge, struct conn *conn, int error)
+{
+	enum flow_refusal how = REFUSE_RESET;
+
+	switch (error) {
+	case ECONNREFUSED:
+		bridge->counters.dial_refused++;
+		break;
+	case ENETUNREACH:
+	case EHOSTUNREACH:
+		bridge->counters.dial_unreachable++;
+		break;
+	case ETIMEDOUT:
+		bridge->counters.dial_timed_out++;
+		how = REFUSE_HOST_UNREACHABLE;
+		break;
+	default:
+		bridge->counters.dial_failed++;
+	}
+	socks_client_refuse(bridge, conn, how);
+}
+
+void socks_client_connected(struct bridge *bridge, struct conn *conn, int32_t res)
+{
+	uint8_t *start;
+
+	if (conn->state != CONN_DIALING)
+		return;
+	if (res < 0) {
+		socks_client_dial_failed(bridge, conn, -res);
+		return;
+	}
+	conn->frame = frame_get(bridge->pool, FRAME_FLOW);
+	if (conn->frame == FRAME_NONE) {
+		bridge->counters.dial_no_frame++;
+		socks_client_refuse(bridge, conn, REFUSE_RESET);
+		return;
+	}
+	conn_move(bridge, conn, CONN_GREETING);
+	socks_client_arm(bridge, conn, bridge->config->tcp.handshake_timeout_ns);
+	start = frame_data(bridge->pool, conn->frame) + FRAME_PAYLOAD_OFFSET;
+	/* a password is sent ahead only if the server must take it: with two methods offered it may choose none */
+	if (bridge->config->upstream.pipeline)
+		socks_client_send_pipelined(bridge, conn);
+	else
+		socks_client_send(bridge, conn, FRAME_PAYLOAD_OFFSET,
+				  socks_build_greeting(start, socks_client_has_password(bridge)));
+	socks_client_receive(bridge, conn);
+}
+
+void socks_client_sent(struct bridge *bridge, struct conn *conn, int32_t res)
+{
+	if (conn->state == CONN_CLOSING || conn->state >= CONN_ACCEPTING || res >= 0)
+		return;
+	bridge->counters.handshake_closed++;
+	socks_client_refuse(bridge, conn, REFUSE_RESET);
+}
+
+static void socks_client_send_auth(struct bridge *bridge, struct conn *conn)
+{
+	conn_move(bridge, conn, CONN_AUTHENTICATING);
+	if (!bridge->config->upstream.pipeline)
+		socks_client_send(
+			bridge, conn, SOCKS_AUTH_OFFSET,
+			socks_client_build_auth(bridge, frame_data(bridge->pool, conn->frame) + SOCKS_AUTH_OFFSET));
+}
+
+static void socks_client_send_request(struct bridge *bridge, struct conn *conn)
+{
+	conn_move(bridge, conn, CONN_REQUESTING);
+	/* from here on the server dials the target, which may take as long as any connect */
+	socks_client_arm(bridge, conn, bridge->config->tcp.connect_timeout_ns);
+	if (!bridge->config->upstream.pipeline)
+		socks_client_send(bridge, conn, SOCKS_CONNECT_OFFSET,
+				  socks_client_build_request(
+					  bridge, conn, frame_data(bridge->pool, conn->frame) + SOCKS_CONNECT_OFFSET));
+}
+
+static void socks_client_count_reply(struct bridge *bridge, size_t counter)
+{
+	++*(uint64_t *)((char *)&bridge->counters + counter);
+}
+
+/* `rest` bytes at `offset` of the frame came behind the reply. */
+static void socks_client_replied(struct bridge *bridge, struct conn *conn, uint16_t offset, uint16_t rest)
+{
+	uint8_t reply = conn->handshake.reply;
+
+	if (reply != SOCKS_REPLY_SUCCEEDED) {
+		bool known = reply < ARRAY_SIZE(socks_client_refusals);
+
+		socks_client_count_reply(bridge, known ? socks_client_refusals[reply].counter
+						       : offsetof(struct bridge_counters, reply_unknown));
+		socks_client_refuse(bridge, conn, known ? socks_client_refusals[reply].refusal : REFUSE_RESET);
+		return;
+	}
+	bridge->counters.connects_ok++;
+	wheel_cancel(&bridge->wheel, &conn->timer);
+	conn->early_off = offset;
+	conn->early_len = rest;
+	if (bridge->config->tcp.accept == CONFIG_ACCEPT_EARLY) {
+		relay_begin(bridge, conn);
+		return;
+	}
+	conn_move(bridge, conn, CONN_ACCEPTING);
+	stack_accept(bridge->stack, conn->flow, bridge->now_ns);
+}
+
+static void socks_client_fail(struct bridge *bridge, struct conn *conn, enum socks_event event)
+{
+	if (event == SOCKS_EVENT_NO_METHOD)
+		bridge->counters.no_acceptable_method++;
+	else if (event == SOCKS_EVENT_AUTH_REJECTED)
+		bridge->counters.auth_rejected++;
+	else
+		bridge->counters.handshake_malformed++;
+	socks_client_refuse(bridge, conn, REFUSE_RESET);
+}
+
+void socks_client_received(struct bridge *bridge, struct conn *conn, int32_t res)
+{
+	const uint8_t *data = frame_data(bridge->pool, conn->frame) + SOCKS_RECV_OFFSET;
+	size_t pos = 0, len = res > 0 ? (size_t)res : 0, used;
+
+	if (conn->state == CONN_CLOSING)
+		return;
+	if (!len) {
+		bridge->counters.handshake_closed++;
+		socks_client_refuse(bridge, conn, REFUSE_RESET);
+		return;
+	}
+	for (;;) {
+		enum socks_event event = socks_handshake_feed(&conn->handshake, data + pos, len - pos, &used);
+
+		pos += used;
+		switch (event) {
+		case SOCKS_EVENT_MORE:
+			socks_client_receive(bridge, conn);
+			return;
+		case SOCKS_EVENT_SEND_AUTH:
+			socks_client_send_auth(bridge, conn);
+			break;
+		case SOCKS_EVENT_SEND_REQUEST:
+			socks_client_send_request(bridge, conn);
+			break;
+		case SOCKS_EVENT_REPLY:
+			socks_client_replied(bridge, conn, (uint16_t)(SOCKS_RECV_OFFSET + pos), (uint16_t)(len - pos));
+			return;
+		default:
+			socks_client_fail(bridge, conn, event);
+			return;
+		}
+	}
+}
+
+void socks_client_timed_out(struct bridge *bridge, struct conn *conn)
+{
+	switch (conn->state) {
+	case CONN_DIALING:
+		bridge->counters.dial_timed_out++;
+		socks_client_refuse(bridge, conn, REFUSE_HOST_UNREACHABLE);
+		break;
+	case CONN_REQUESTING:
+		bridge->counters.request_timed_out++;
+		socks_client_refuse(bridge, conn, REFUSE_HOST_UNREACHABLE);
+		break;
+	default:
+		bridge->counters.handshake_timed_out++;
+		socks_client_refuse(bridge, conn, REFUSE_RESET);
+	}
+}
