@@ -25,15 +25,15 @@ struct worker_port {
 	int ifindex;
 	uint32_t queues;
 	uint32_t mtu;
-	bool adopted;	     /* attach: external */
-	const char *xdp;     /* "native" | "generic" */
-	const char *xsk;     /* "zerocopy" | "copy" | "generic" */
-	char reason[160];    /* why this mode, in plain words */
+	bool adopted;     /* attach: external */
+	const char *xdp;  /* "native" | "generic" */
+	const char *xsk;  /* "zerocopy" | "copy" | "generic" */
+	char reason[160]; /* why this mode, in plain words */
 };
 
 struct worker_frames {
 	uint32_t total, pool, fill, rx, flows, tx, completion; /* pool+fill+rx+flows+tx+completion == total */
-	uint32_t flows_recv;				       /* part of `flows`: lent to io_uring for reception */
+	uint32_t flows_recv;                                   /* part of `flows`: lent to io_uring for reception */
 	uint32_t pool_low_water;
 	uint64_t pool_exhausted;
 	uint32_t frame_bytes;
@@ -43,7 +43,7 @@ struct worker_frames {
 
 struct worker_uring {
 	bool defer_taskrun, recv_bundle;
-	uint64_t submits, completions, waits, stale_completions, recv_rearms, recv_no_buffers;
+	uint64_t submits, completions, waits;
 };
 
 struct worker_xsk {
@@ -72,7 +72,7 @@ struct worker_flow_row {
 
 /* Reads config, topology; loads BPF, UMEM, sockets; nothing is attached yet. 0 or -errno with `error` for a person. */
 int worker_create(struct worker **out, const struct config *config, char *error, uint32_t error_bytes);
-/* Attaches and starts the thread; returns when packets are being served. */
+/* Starts the thread, then attaches; returns when packets are being served. */
 int worker_start(struct worker *worker, char *error, uint32_t error_bytes);
 /* Detaches, resets every live flow toward its client and its upstream, ends the thread (under one second). */
 void worker_stop(struct worker *worker);

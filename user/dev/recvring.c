@@ -37,7 +37,6 @@ int recvring_create(struct recvring *recv, struct uring *uring, struct frame_poo
 	err = io_uring_register_buf_ring(&uring->ring, &reg, 0);
 	if (err)
 		goto free_frames;
-	recv->uring = uring;
 	recv->pool = pool;
 	recv->ring = ring;
 	recv->group = group;
@@ -57,7 +56,6 @@ void recvring_destroy(struct recvring *recv)
 {
 	if (!recv->ring)
 		return;
-	io_uring_unregister_buf_ring(&recv->uring->ring, recv->group);
 	munmap(recv->ring, recvring_map_bytes(recv->entries));
 	free(recv->frames);
 	memset(recv, 0, sizeof(*recv));

@@ -17,7 +17,6 @@
 #include "uring.h"
 
 struct recvring {
-	struct uring *uring;
 	struct frame_pool *pool;
 	struct io_uring_buf_ring *ring;
 	uint16_t group;
@@ -31,6 +30,7 @@ struct recvring {
 /* 0 or -errno. Before uring_enable(). */
 int recvring_create(struct recvring *recv, struct uring *uring, struct frame_pool *pool, uint16_t group,
 		    uint32_t entries, uint16_t buffer_bytes);
+/* After uring_destroy(), which unregisters the ring. */
 void recvring_destroy(struct recvring *recv);
 /* Fills free slots in ring order while the pool keeps `reserve` free frames; returns how many frames were added. */
 uint32_t recvring_refill(struct recvring *recv, uint32_t reserve);

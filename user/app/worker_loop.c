@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The data-path thread. One turn: packets from the AF_XDP rings into the
+ * stack, completions into the bridge, timers, sends, transmit. It blocks in
+ * one place only, the ring, where a multishot poll on each AF_XDP socket wakes
+ * it; before that it spins WORKER_SPIN_NS after the last work, which is
+ * cheaper than a wake-up for packets that come back to back.
+ */
+#include "worker_priv.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <time.h>
+
+#include "log.h"
+#include "netlink.h"
+
+#define WORKER_SPIN_NS 30000
+/* While the kernel has not taken all packets of a transmit ring, it is asked again this often. */
+#define WORKER_TX_RETRY_NS 200000
+/* Of all frames, what reception from upstreams leaves free for packets of clients and for our own segments. */
+#define WORKER_RESERVE_SHARE 8
+#define WORKER_STOP_LIMIT_NS 700000000ull
+#define WORKER_RESETS_PER_TURN 512
+
+uint64_t worker_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+int worker_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len)
+{
+	struct worker *worker = ctx;
+
+	return xsk_transmit(&worker->sockets[worker->first_socket[port]], frame, off, len);
+}
+
+void worker_update_topology(struct worker *worker)
+{
+	struct addr addrs[CFG_MAX_LOCAL_ADDRS];
+	int count = topo_read_local_addrs(addrs, CFG_MAX_LOCAL_ADDRS);
+
+	if (count < 0 || bpfload_set_local_addrs(worker->bpf, addrs, (uint32_t)count))
+		log_warn("cannot refresh the gateway's own addresses; the old ones stay in force");
+	for (uint32_t i = 0; i < worker->port_count; i++) {
+		struct topo_interface now;
+		struct stack_port port;
+
+		if (topo_read_interface(worker->ports[i].name, &now) || now.ifindex != worker->ports[i].ifindex)
+			continue;
+		/* a larger MTU than the frames were made for would not fit them */
+		if (!umem_frame_bytes_for(now.mtu) || umem_frame_bytes_for(now.mtu) > worker->umem.pool.frame_bytes) {
+			log_warn("%s: MTU %u is too large for the frames in use; restart to use it", now.name, now.mtu);
+			now.mtu = worker->ports[i].mtu;
+		}
+		port = (struct stack_port){.mtu = (uint16_t)now.mtu, .partial_checksum_ok = now.is_virtual};
+		memcpy(port.mac, now.mac, sizeof(port.mac));
+		stack_set_port(worker->stack, (uint16_t)i, &port);
+	}
+}
+
+static void worker_watch(struct worker *worker, enum worker_op op, uint32_t index, int fd)
+{
+	uring_poll_multishot(&worker->uring, (union uring_word){.index = index, .op = (uint8_t)op}, fd);
+}
+
+static void worker_watch_all(struct worker *worker)
+{
+	for (uint32_t i = 0; i < worker->socket_count; i++)
+		worker_watch(worker, WORKER_OP_XSK, i, worker->sockets[i].fd);
+	worker_watch(worker, WORKER_OP_WAKE, 0, worker->mailbox.wake_fd);
+	worker_watch(worker, WORKER_OP_NETLINK, 0, worker->netlink_fd);
+}
+
+static uint32_t worker_receive(struct worker *worker, uint64_t now_ns)
+{
+	struct xsk_packet packets[WORKER_MAX_BATCH];
+	uint32_t batch =
+		worker->config->performance.enable_batch_processing ? worker->config->performance.batch_size : 1;
+	uint32_t total = 0;
+
+	for (uint32_t i = 0; i < worker->socket_count; i++) {
+		uint32_t count = xsk_receive(&worker->sockets[i], packets, batch);
+
+		for (uint32_t j = 0; j < count; j++)
+			stack_input(worker->stack, worker->socket_port[i], packets[j].frame, packets[j].off,
+				    packets[j].len, now_ns);
+		total += count;
+	}
+	return total;
+}
+
+static void worker_own_completion(struct worker *worker, union uring_word word, uint32_t flags)
+{
+	int fd = -1;
+
+	switch (word.op) {
+	case WORKER_OP_XSK: /* only wakes: the rings are looked at in every turn */
+		fd = worker->sockets[word.index].fd;
+		break;
+	case WORKER_OP_WAKE:
+		worker_answer(worker);
+		fd = worker->mailbox.wake_fd;
+		break;
+	case WORKER_OP_NETLINK:
+		if (netlink_drain(worker->netlink_fd))
+			worker_update_topology(worker);
+		fd = worker->netlink_fd;
+		break;
+	default:
+		return;
+	}
+	if (!(flags & IORING_CQE_F_MORE))
+		worker_watch(worker, (enum worker_op)word.op, word.index, fd);
+}
+
+static uint32_t worker_complete(struct worker *worker)
+{
+	struct io_uring_cqe *cqe;
+	unsigned int head, count = 0;
+
+	io_uring_for_each_cqe(&worker->uring.ring, head, cqe) {
+		union uring_word word = {.u64 = cqe->user_data};
+
+		count++;
+		if (word.op >= BRIDGE_FIRST_OP)
+			bridge_complete(worker->bridge, word, cqe->res, cqe->flags);
+		else
+			worker_own_completion(worker, word, cqe->flags);
+	}
+	io_uring_cq_advance(&worker->uring.ring, count);
+	worker->uring.completions += count;
+	return count;
+}
+
+/* Sends what was posted; true while the kernel still has to take some of it. */
+static bool worker_send(struct worker *worker)
+{
+	bool pending = false;
+
+	for (uint32_t i = 0; i < worker->socket_count; i++) {
+		struct xsk *xsk = &worker->sockets[i];
+
+		if (xsk->tx_unkicked || xsk_tx_pending(xsk))
+			xsk_kick(xsk);
+		else
+			xsk_reclaim(xsk);
+		pending = pending || xsk_tx_pending(xsk);
+		xsk_refill(xsk, 0);
+	}
+	return pending;
+}
+
+static bool worker_has_input(struct worker *worker)
+{
+	for (uint32_t i = 0; i < worker->socket_count; i++)
+		if (xsk_readable(&worker->sockets[i]))
+			return true;
+	return false;
+}
+
+static void worker_sleep(struct worker *worker, uint64_t now_ns, bool tx_pending)
+{
+	uint64_t until = stack_next_timer_ns(worker->stack), bridge_timer = bridge_next_timer_ns(worker->bridge);
+
+	if (bridge_timer < until)
+		until = bridge_timer;
+	if (tx_pending && until > now_ns + WORKER_TX_RETRY_NS)
+		until = now_ns + WORKER_TX_RETRY_NS;
+	if (until <= now_ns || worker_has_input(worker))
+		uring_submit(&worker->uring);
+	else
+		uring_wait(&worker->uring, until == UINT64_MAX ? UINT64_MAX : until - now_ns);
+}
+
+/* One turn; returns how much came in. *tx_pending: see worker_send(). */
+static uint32_t worker_turn(struct worker *worker, uint64_t now_ns, bool *tx_pending)
+{
+	uint32_t work;
+
+	bridge_set_time(worker->bridge, now_ns);
+	work = worker_receive(worker, now_ns);
+	work += worker_complete(worker);
+	stack_run_timers(worker->stack, now_ns);
+	bridge_flush(worker->bridge, worker->umem.pool.total / WORKER_RESERVE_SHARE);
+	stack_flush(worker->stack, now_ns);
+	*tx_pending = worker_send(worker);
+	return work;
+}
+
+static void worker_drain(struct worker *worker)
+{
+	uint64_t now_ns = worker_now_ns(), limit_ns = now_ns + WORKER_STOP_LIMIT_NS;
+	uint32_t left = 1;
+	bool tx_pending = true;
+
+	while ((left || bridge_connections(worker->bridge) || tx_pending) && now_ns < limit_ns) {
+		bridge_set_time(worker->bridge, now_ns);
+		left = bridge_reset_some(worker->bridge, WORKER_RESETS_PER_TURN);
+		worker_turn(worker, now_ns, &tx_pending);
+		uring_submit(&worker->uring);
+		now_ns = worker_now_ns();
+	}
+	if (bridge_connections(worker->bridge))
+		log_warn("%u connections were still closing when the time to stop was over",
+			 bridge_connections(worker->bridge));
+}
+
+/* The last CPU that this process may use, so that CPU 0 keeps the interrupts it usually has. */
+static void worker_pin(void)
+{
+	cpu_set_t allowed, one;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		return;
+	for (int cpu = CPU_SETSIZE - 1; cpu >= 0; cpu--) {
+		if (!CPU_ISSET(cpu, &allowed))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		if (pthread_setaffinity_np(pthread_self(), sizeof(one), &one))
+			log_warn("cannot pin the data path to CPU %d: %s", cpu, strerror(errno));
+		return;
+	}
+}
+
+void *worker_run(void *arg)
+{
+	struct worker *worker = arg;
+	uint64_t now_ns = worker_now_ns(), last_work_ns = now_ns;
+	bool tx_pending;
+
+	pthread_setname_np(pthread_self(), "socksplice-data");
+	if (worker->config->performance.enable_cpu_affinity)
+		worker_pin();
+	worker->enable_result = uring_enable(&worker->uring);
+	if (worker->enable_result) {
+		log_error("io_uring: cannot enable the ring: %s", strerror(-worker->enable_result));
+		return NULL;
+	}
+	worker_watch_all(worker);
+	while (!atomic_load_explicit(&worker->stopping, memory_order_relaxed)) {
+		if (worker_turn(worker, now_ns, &tx_pending))
+			last_work_ns = now_ns;
+		if (now_ns - last_work_ns < WORKER_SPIN_NS)
+			uring_submit(&worker->uring);
+		else
+			worker_sleep(worker, now_ns, tx_pending);
+		now_ns = worker_now_ns();
+	}
+	worker_drain(worker);
+	return NULL;
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the worker share. */
+#ifndef SOCKSPLICE_WORKER_PRIV_H
+#define SOCKSPLICE_WORKER_PRIV_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "topo.h"
+#include "uring.h"
+#include "worker.h"
+#include "xsk.h"
+
+#define WORKER_MAX_SOCKETS CFG_MAX_QUEUES
+#define WORKER_MAX_BATCH 256
+
+_Static_assert(CONFIG_MAX_INTERFACES <= STACK_MAX_PORTS, "every interface is a port of the stack");
+
+/* The worker's own completions; those of the bridge start at BRIDGE_FIRST_OP. */
+enum worker_op { WORKER_OP_XSK, WORKER_OP_WAKE, WORKER_OP_NETLINK };
+
+enum worker_question { WORKER_ASK_NOTHING, WORKER_ASK_STATS, WORKER_ASK_FLOWS };
+
+/* One question of another thread at a time; asked and answered under `lock`. */
+struct worker_mailbox {
+	pthread_mutex_t callers; /* one caller at a time */
+	pthread_mutex_t lock;
+	pthread_cond_t answered;
+	int wake_fd; /* eventfd: wakes the ring */
+	enum worker_question question;
+	struct worker_stats *stats;
+	struct worker_flow_row *rows;
+	uint32_t rows_max, cursor;
+	int result;
+};
+
+struct worker {
+	const struct config *config;
+	struct worker_port ports[CONFIG_MAX_INTERFACES];
+	struct topo_interface topo[CONFIG_MAX_INTERFACES];
+	uint32_t port_count;
+	uint32_t first_socket[CONFIG_MAX_INTERFACES]; /* of each port; its queues follow */
+	struct xsk sockets[WORKER_MAX_SOCKETS];
+	uint16_t socket_port[WORKER_MAX_SOCKETS];
+	uint32_t socket_count;
+	struct bpfload *bpf;
+	struct umem umem;
+	struct xsk_pool xsk_pool;
+	struct uring uring;
+	struct stack *stack;
+	struct bridge *bridge;
+	int netlink_fd;
+	uint64_t started_ns;
+	pthread_t thread;
+	bool thread_running;
+	atomic_bool stopping;
+	int enable_result; /* of uring_enable() on the thread */
+	struct worker_mailbox mailbox;
+};
+
+uint64_t worker_now_ns(void);
+
+/* worker_loop.c: the thread */
+void *worker_run(void *worker);
+int worker_transmit(void *worker, uint16_t port, uint32_t frame, uint16_t off, uint16_t len);
+/* Reads own addresses, MTUs and MACs again and tells program and stack. */
+void worker_update_topology(struct worker *worker);
+
+/* worker_report.c: snapshots; worker_answer() runs on the thread */
+int worker_mailbox_create(struct worker *worker);
+void worker_mailbox_destroy(struct worker *worker);
+void worker_answer(struct worker *worker);
+
+#endif

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Snapshots for other threads. The data-path thread answers between two
+ * batches, so what it reports is consistent: frames add up exactly. It never
+ * waits for the asker; a question is one pass over counters or over a bounded
+ * stretch of the flow table.
+ */
+#include "worker_priv.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "csum.h"
+
+#define WORKER_ANSWER_TIMEOUT_S 2
+/* Slots looked at per question: an empty table of millions must not hold up packets. */
+#define WORKER_FLOW_SLOTS_PER_ANSWER 16384
+
+int worker_mailbox_create(struct worker *worker)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	pthread_condattr_t attr;
+
+	box->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (box->wake_fd < 0)
+		return -errno;
+	pthread_mutex_init(&box->callers, NULL);
+	pthread_mutex_init(&box->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&box->answered, &attr);
+	pthread_condattr_destroy(&attr);
+	return 0;
+}
+
+void worker_mailbox_destroy(struct worker *worker)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+
+	if (box->wake_fd < 0)
+		return;
+	close(box->wake_fd);
+	box->wake_fd = -1;
+	pthread_cond_destroy(&box->answered);
+	pthread_mutex_destroy(&box->lock);
+	pthread_mutex_destroy(&box->callers);
+}
+
+static void worker_report_frames(const struct worker *worker, struct worker_frames *out)
+{
+	const struct frame_pool *pool = &worker->umem.pool;
+	uint32_t rx = 0, completion = 0;
+
+	for (uint32_t i = 0; i < worker->socket_count; i++) {
+		uint32_t socket_rx, socket_completion;
+
+		xsk_count_rings(&worker->sockets[i], &socket_rx, &socket_completion);
+		rx += socket_rx;
+		completion += socket_completion;
+	}
+	*out = (struct worker_frames){
+		.total = pool->total,
+		.pool = pool->owned[FRAME_POOL],
+		.fill = pool->owned[FRAME_FILL] - rx,
+		.rx = pool->owned[FRAME_RX] + rx,
+		.flows = pool->owned[FRAME_FLOW] + pool->owned[FRAME_RECV],
+		.flows_recv = pool->owned[FRAME_RECV],
+		.tx = pool->owned[FRAME_TX] - completion,
+		.completion = completion,
+		.pool_low_water = pool->low_water,
+		.pool_exhausted = pool->exhausted,
+		.frame_bytes = pool->frame_bytes,
+		.huge_pages = worker->umem.huge_pages,
+		.numa_node = worker->umem.numa_node,
+	};
+}
+
+static void worker_report_xsk(const struct worker *worker, struct worker_xsk *out)
+{
+	memset(out, 0, sizeof(*out));
+	for (uint32_t i = 0; i < worker->socket_count; i++) {
+		const struct xsk *xsk = &worker->sockets[i];
+		struct xsk_kernel_stats kernel = {0};
+
+		xsk_read_kernel_stats(xsk, &kernel);
+		out->rx_packets += xsk->rx_packets;
+		out->tx_packets += xsk->tx_packets;
+		out->tx_kicks += xsk->tx_kicks;
+		out->tx_ring_full += xsk->tx_ring_full;
+		out->kernel_rx_dropped += kernel.rx_dropped;
+		out->kernel_rx_ring_full += kernel.rx_ring_full;
+		out->kernel_fill_empty += kernel.fill_empty;
+	}
+}
+
+static void worker_report_stats(struct worker *worker, struct worker_stats *out)
+{
+	out->uptime_ns = worker_now_ns() - worker->started_ns;
+	worker_report_frames(worker, &out->frames);
+	out->stack = *stack_counters(worker->stack);
+	stack_gauges(worker->stack, &out->gauges);
+	out->bridge = *bridge_counters(worker->bridge);
+	bridge_gauges(worker->bridge, &out->bridge_gauges);
+	out->uring = (struct worker_uring){
+		.defer_taskrun = worker->uring.defer_taskrun,
+		.recv_bundle = worker->uring.recv_bundle,
+		.submits = worker->uring.submits,
+		.completions = worker->uring.completions,
+		.waits = worker->uring.waits,
+	};
+	worker_report_xsk(worker, &out->xsk);
+	bpfload_read_counters(worker->bpf, out->xdp);
+	out->simd = csum_name();
+}
+
+static int worker_report_flows(struct worker *worker)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	uint32_t end = worker->config->tcp.max_flows, filled = 0;
+
+	if (end - box->cursor > WORKER_FLOW_SLOTS_PER_ANSWER)
+		end = box->cursor + WORKER_FLOW_SLOTS_PER_ANSWER;
+	for (; box->cursor < end && filled < box->rows_max; box->cursor++) {
+		const struct flow *flow = stack_flow_at(worker->stack, box->cursor);
+		struct worker_flow_row *row = &box->rows[filled];
+
+		if (!flow)
+			continue;
+		stack_flow_describe(worker->stack, flow, &row->flow);
+		row->upstream_state = bridge_flow_state(worker->bridge, flow);
+		memcpy(row->upstream, worker->config->upstream.name, sizeof(row->upstream));
+		filled++;
+	}
+	return (int)filled;
+}
+
+void worker_answer(struct worker *worker)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	eventfd_t count;
+
+	eventfd_read(box->wake_fd, &count);
+	pthread_mutex_lock(&box->lock);
+	if (box->question == WORKER_ASK_STATS) {
+		worker_report_stats(worker, box->stats);
+		box->result = 0;
+	} else if (box->question == WORKER_ASK_FLOWS) {
+		box->result = worker_report_flows(worker);
+	}
+	if (box->question != WORKER_ASK_NOTHING) {
+		box->question = WORKER_ASK_NOTHING;
+		pthread_cond_signal(&box->answered);
+	}
+	pthread_mutex_unlock(&box->lock);
+}
+
+/* Puts a question and waits. box->lock is held; a question that times out is withdrawn. */
+static int worker_ask(struct worker_mailbox *box, enum worker_question question)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += WORKER_ANSWER_TIMEOUT_S;
+	box->question = question;
+	eventfd_write(box->wake_fd, 1);
+	while (box->question != WORKER_ASK_NOTHING)
+		if (pthread_cond_timedwait(&box->answered, &box->lock, &until)) {
+			box->question = WORKER_ASK_NOTHING;
+			return -ETIMEDOUT;
+		}
+	return box->result;
+}
+
+int worker_read_stats(struct worker *worker, struct worker_stats *out)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	int result;
+
+	pthread_mutex_lock(&box->callers);
+	pthread_mutex_lock(&box->lock);
+	box->stats = out;
+	result = worker_ask(box, WORKER_ASK_STATS);
+	pthread_mutex_unlock(&box->lock);
+	pthread_mutex_unlock(&box->callers);
+	return result;
+}
+
+int worker_read_flows(struct worker *worker, uint32_t *cursor, struct worker_flow_row *rows, uint32_t max)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	int result = 0;
+
+	pthread_mutex_lock(&box->callers);
+	pthread_mutex_lock(&box->lock);
+	/* an answer may find nothing in its stretch of the table: 0 is the end only at the table's end */
+	while (!result && *cursor < worker->config->tcp.max_flows) {
+		box->rows = rows;
+		box->rows_max = max;
+		box->cursor = *cursor;
+		result = worker_ask(box, WORKER_ASK_FLOWS);
+		if (result >= 0)
+			*cursor = box->cursor;
+	}
+	pthread_mutex_unlock(&box->lock);
+	pthread_mutex_unlock(&box->callers);
+	return result;
+}
