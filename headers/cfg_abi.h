@@ -26,6 +26,16 @@ struct xdp_cfg {
 	__u32 on_down;	   /* enum cfg_on_down: TCP to elsewhere while no socket serves its queue */
 };
 
+/* Entry of the `ports` hash map, key: ifindex (u32). Queue q of the interface is slot first_slot + q of `xsks`. */
+struct xdp_port {
+	__u32 first_slot;
+	__u32 queues;
+};
+
+/* Most interfaces that share one program: size of the `ports` map. */
+#define CFG_MAX_PORTS 16
+
+_Static_assert(sizeof(struct xdp_port) == 8, "struct xdp_port is shared with the kernel program");
 _Static_assert(sizeof(struct xdp_cfg) == 8, "struct xdp_cfg is shared with the kernel program");
 
 #endif

@@ -58,13 +58,13 @@ struct cursor {
 	void *start, *pos, *end;
 };
 
-/* `bytes` more bytes, or NULL when the frame ends before. */
+/* `bytes` more bytes, or (void *)0 when the frame ends before. */
 static __always_inline void *cursor_take(struct cursor *c, __u32 bytes)
 {
 	void *taken = c->pos;
 
 	if (taken + bytes > c->end)
-		return NULL;
+		return (void *)0;
 	c->pos = taken + bytes;
 	return taken;
 }

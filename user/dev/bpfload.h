@@ -34,11 +34,13 @@ int bpfload_adopt(struct bpfload **out, struct bpfload *also, int ifindex, const
 int bpfload_configure(struct bpfload *bpf, const struct xdp_cfg *cfg);
 /* Replaces the set of the gateway's own addresses by `addrs`: adds first, then removes what is gone. */
 int bpfload_set_local_addrs(struct bpfload *bpf, const struct addr *addrs, uint32_t count);
-/* Puts an AF_XDP socket at slot `slot` of the XSKMAP (slot: see bpfload_slot()). */
+/* Tells which slots of the XSKMAP belong to an interface: queue q is slot first_slot + q. */
+int bpfload_set_port(struct bpfload *bpf, int ifindex, uint32_t first_slot, uint32_t queues);
+/* Puts an AF_XDP socket into a slot of the XSKMAP. */
 int bpfload_set_socket(struct bpfload *bpf, uint32_t slot, int xsk_fd);
 /*
- * Attaches to an interface (loaded programs only). With generic = false native mode is tried alone; -EBUSY if another
- * program is there (never replaced).
+ * Attaches to an interface (loaded programs only). With generic = false native mode is tried alone. A program of ours
+ * that a killed daemon left there is replaced in one step; -EBUSY if it is somebody else's (never replaced).
  */
 int bpfload_attach(struct bpfload *bpf, int ifindex, const char *ifname, bool generic, char *error, uint32_t error_bytes);
 /* How a program (any) is attached there now. */
