@@ -11,7 +11,6 @@
 #include "classify.bpf.h"
 #include "count.bpf.h"
 
-
 static __always_inline int on_down(const struct xdp_cfg *settings)
 {
 	if (settings->on_down == CFG_ON_DOWN_PASS)

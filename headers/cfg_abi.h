@@ -23,7 +23,7 @@ enum cfg_on_down {
 
 struct xdp_cfg {
 	__u32 abi_version; /* CFG_ABI_VERSION once a daemon has adopted the program, else 0 */
-	__u32 on_down;	   /* enum cfg_on_down: TCP to elsewhere while no socket serves its queue */
+	__u32 on_down;     /* enum cfg_on_down: TCP to elsewhere while no socket serves its queue */
 };
 
 /* Entry of the `ports` hash map, key: ifindex (u32). Queue q of the interface is slot first_slot + q of `xsks`. */

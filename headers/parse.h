@@ -37,7 +37,7 @@ struct packet_view {
 	struct addr src, dst;
 	__u32 seq, ack; /* host order */
 	__be16 sport, dport;
-	__u16 window; /* host order, not scaled */
+	__u16 window;    /* host order, not scaled */
 	__u16 ethertype; /* host order, behind the VLAN tag */
 	__u16 vlan_tci;
 	__u16 l3_off, l4_off, payload_off;
@@ -49,7 +49,7 @@ struct packet_view {
 	__u8 ip_ttl, ip_tos;
 	__u8 is_fragment;
 	__u8 has_ip_options; /* IPv4 options or IPv6 extension headers */
-	__u8 tcp_flags;	     /* byte 13 of the TCP header */
+	__u8 tcp_flags;      /* byte 13 of the TCP header */
 	__u8 tcp_hdr_len;
 	__u8 pad;
 };
