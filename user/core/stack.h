@@ -111,7 +111,6 @@ struct stack_settings {
 	X(fast_recoveries)                                                                                             \
 	X(retransmission_timeouts)                                                                                     \
 	X(zero_window_probes)                                                                                          \
-	X(keepalives)                                                                                                  \
 	X(segments_out_of_order)                                                                                       \
 	X(segments_duplicate)                                                                                          \
 	X(segments_outside_window)                                                                                     \

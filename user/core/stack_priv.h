@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the stack share: one flow, all of them, and which file
+ * does what.
+ *
+ *   stack.c     the owner's calls, input of a packet up to its flow
+ *   flow.c      the table: lookup, birth, end, lists
+ *   halfopen.c  limits on flows whose handshake is not complete
+ *   tcp_in.c    a segment for a flow: acceptance, handshake, FIN, RST
+ *   tcp_recv.c  payload of the client: in-order queue, out-of-order queue, SACK blocks, window
+ *   tcp_ack.c   what an acknowledgement does: round-trip time, SACK scoreboard, loss (RACK), congestion window
+ *   tcp_out.c   segments to the client: what may be sent now, and sending it
+ *   tcp_timer.c what time does
+ *   build.c     bytes of headers; icmp.c errors
+ *
+ * The send queue is a list of frames, one segment each, so that a sequence
+ * number is acknowledged, selectively acknowledged, lost or sent again by
+ * whole frames: first the sent ones (from send_head), then the unsent ones
+ * (from send_next).
+ */
+#ifndef SOCKSPLICE_STACK_PRIV_H
+#define SOCKSPLICE_STACK_PRIV_H
+
+#include "build.h"
+#include "parse.h"
+#include "stack.h"
+#include "wheel.h"
+
+#define FLOW_NONE UINT32_MAX
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_PSH 0x08
+#define TCP_ACK 0x10
+
+/* RFC 9293 3.3.2, and HELD: a SYN whose answer waits for the upstream. name, text, states that may follow */
+#define FLOW_STATES(X)                                                                                                 \
+	X(CLOSED, "CLOSED", BIT(FLOW_HELD) | BIT(FLOW_SYN_RECEIVED))                                                   \
+	X(HELD, "SYN-HELD", BIT(FLOW_SYN_RECEIVED) | BIT(FLOW_CLOSED))                                                 \
+	X(SYN_RECEIVED, "SYN-RECEIVED", BIT(FLOW_ESTABLISHED) | BIT(FLOW_CLOSED))                                      \
+	X(ESTABLISHED, "ESTABLISHED", BIT(FLOW_FIN_WAIT_1) | BIT(FLOW_CLOSE_WAIT) | BIT(FLOW_CLOSED))                  \
+	X(FIN_WAIT_1, "FIN-WAIT-1",                                                                                    \
+	  BIT(FLOW_FIN_WAIT_2) | BIT(FLOW_CLOSING) | BIT(FLOW_TIME_WAIT) | BIT(FLOW_CLOSED))                           \
+	X(FIN_WAIT_2, "FIN-WAIT-2", BIT(FLOW_TIME_WAIT) | BIT(FLOW_CLOSED))                                            \
+	X(CLOSE_WAIT, "CLOSE-WAIT", BIT(FLOW_LAST_ACK) | BIT(FLOW_CLOSED))                                             \
+	X(CLOSING, "CLOSING", BIT(FLOW_TIME_WAIT) | BIT(FLOW_CLOSED))                                                  \
+	X(LAST_ACK, "LAST-ACK", BIT(FLOW_CLOSED))                                                                      \
+	X(TIME_WAIT, "TIME-WAIT", BIT(FLOW_CLOSED))
+
+enum flow_state {
+#define X(name, text, next) FLOW_##name,
+	FLOW_STATES(X)
+#undef X
+	FLOW_STATE_COUNT
+};
+
+/* Marks of a frame in the send queue (struct frame.tcp_flags). */
+#define SEND_SENT 0x01
+#define SEND_SACKED 0x02
+#define SEND_LOST 0x04
+#define SEND_RETRANSMITTED 0x08
+
+#define TCP_SACK_BLOCKS 4
+
+enum flow_timer { FLOW_TIMER_RETRANSMIT, FLOW_TIMER_ACK, FLOW_TIMER_LIFE, FLOW_TIMER_COUNT };
+
+/* What the retransmission timer is armed for. */
+enum tcp_rtx_mode { RTX_OFF, RTX_RTO, RTX_PROBE /* tail loss */, RTX_REORDER /* RACK */, RTX_PERSIST };
+
+struct sack_block {
+	uint32_t start, end; /* [start, end) */
+};
+
+struct flow {
+	uint32_t hash_next;
+	uint32_t half_prev, half_next;	   /* all half-open flows, or all TIME_WAIT flows, oldest first */
+	uint32_t source_prev, source_next; /* half-open flows of one source */
+	uint32_t source;		   /* entry of the source table */
+	uint32_t work_next;		   /* flows with something to send */
+	uint16_t generation;
+	uint8_t state;
+	bool linked_work;
+	bool owner_knows; /* flow_opened was called, flow_closed not yet */
+	bool half_open;
+
+	struct build_link link; /* addresses, ports, MACs: toward the client */
+	uint16_t port;
+
+	/* what the handshake agreed on */
+	uint16_t mss; /* largest payload that we send without options */
+	uint8_t snd_wscale;
+	bool use_wscale, use_timestamps, use_sack;
+
+	/* send sequence space (RFC 9293 3.3.1) */
+	uint32_t iss, snd_una, snd_nxt, snd_wnd, snd_wl1, snd_wl2;
+	uint32_t snd_wnd_max;
+	uint32_t snd_queued; /* sequence number behind the last byte in the send queue */
+	uint32_t send_head, send_tail, send_next;
+	uint32_t send_queue_bytes;
+	bool fin_queued, fin_sent, fin_acked;
+	bool send_blocked; /* stack_send_room() was 0: flow_writable is owed */
+
+	/* loss and congestion */
+	uint32_t pipe_bytes; /* sent, not acknowledged, not believed lost */
+	uint32_t lost_frames, sacked_frames;
+	uint32_t cwnd_bytes, ssthresh_bytes, cwnd_acked_bytes;
+	uint32_t recover; /* snd_nxt when recovery began */
+	uint8_t dup_acks;
+	bool in_recovery, after_timeout, reordering_seen, probe_outstanding;
+	uint8_t rtx_mode, rtx_count;
+	uint32_t sack_high; /* highest byte that was selectively acknowledged */
+	uint64_t rack_sent_ns, rack_rtt_ns, min_rtt_ns;
+	uint64_t srtt_ns, rttvar_ns, rto_ns;
+	uint64_t synack_sent_ns;
+
+	/* receive sequence space */
+	uint32_t irs, rcv_nxt, rcv_adv; /* rcv_adv: right edge that was advertised; never moves left */
+	uint32_t rcv_limit_bytes;	/* receive buffer as it stands */
+	uint32_t receive_head, receive_tail, receive_bytes;
+	uint32_t ooo_head, ooo_tail;
+	uint32_t held_frames; /* in both receive queues */
+	uint32_t fin_seq;
+	bool fin_seen, fin_received;
+	uint8_t sack_count;
+	struct sack_block sacks[TCP_SACK_BLOCKS]; /* newest first (RFC 2018 section 4) */
+	uint32_t ts_recent, ts_offset, last_ack_sent;
+	uint64_t ts_recent_ns;
+	uint32_t window_period_bytes;
+	uint64_t window_period_ns;
+
+	/* acknowledgements due */
+	uint8_t segments_unacked;
+	uint8_t quick_acks; /* so many more are sent without delay */
+	bool ack_now;
+
+	uint64_t created_ns, active_ns, challenge_ns;
+	uint8_t challenges;
+	uint64_t bytes_from_client, bytes_to_client;
+	uint32_t retransmitted;
+	struct wheel_timer timers[FLOW_TIMER_COUNT];
+};
+
+struct flow_list {
+	uint32_t head, tail, count;
+};
+
+/* A source address with half-open flows. */
+struct half_source {
+	struct addr addr;
+	uint32_t hash_next; /* or the free list */
+	uint32_t head, tail, count;
+};
+
+struct stack {
+	struct stack_settings settings;
+	struct stack_callbacks callbacks;
+	struct frame_pool *pool;
+	struct stack_port ports[STACK_MAX_PORTS];
+	struct flow *flows;
+	uint32_t *buckets;
+	uint32_t bucket_mask;
+	uint32_t flow_used, flow_free, flow_count;
+	struct flow_list half_open, time_wait;
+	struct half_source *sources;
+	uint32_t *source_buckets;
+	uint32_t source_mask, source_free;
+	struct flow_list work; /* linked by work_next */
+	struct wheel wheel;
+	struct stack_counters counters;
+	uint64_t icmp_second;
+	uint32_t icmp_in_second, resets_in_second;
+	uint64_t reset_second;
+};
+
+/* Serial number arithmetic (RFC 9293 3.4). */
+static inline bool seq_lt(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) < 0;
+}
+
+static inline bool seq_leq(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) <= 0;
+}
+
+static inline struct frame *stack_frame(const struct stack *stack, uint32_t index)
+{
+	return &stack->pool->frames[index];
+}
+
+/* flow.c */
+int flow_table_create(struct stack *stack);
+void flow_table_destroy(struct stack *stack);
+uint64_t flow_keyed_hash(const struct stack *stack, const struct build_link *link, uint64_t salt);
+struct flow *flow_lookup(struct stack *stack, const struct packet_view *view);
+/* A new flow for a SYN; NULL when the table is full of flows in use. */
+struct flow *flow_create(struct stack *stack, uint16_t port, const struct packet_view *view, const uint8_t *eth,
+			 uint64_t now_ns);
+void flow_move(struct stack *stack, struct flow *flow, enum flow_state to);
+const char *flow_state_name(enum flow_state state);
+/* Frees the flow without telling anyone. */
+void flow_release(struct stack *stack, struct flow *flow);
+/* Tells the owner (once), then frees the flow. */
+void flow_end(struct stack *stack, struct flow *flow, enum flow_end why);
+/* The same, but the entry stays for TIME_WAIT. */
+void flow_enter_time_wait(struct stack *stack, struct flow *flow, uint64_t now_ns);
+void flow_list_add(struct stack *stack, struct flow_list *list, struct flow *flow);
+void flow_list_remove(struct stack *stack, struct flow_list *list, struct flow *flow);
+void flow_add_work(struct stack *stack, struct flow *flow);
+void flow_put_list(struct stack *stack, uint32_t *head);
+uint32_t flow_index(const struct stack *stack, const struct flow *flow);
+
+/* halfopen.c */
+int halfopen_create(struct stack *stack);
+void halfopen_destroy(struct stack *stack);
+/* Makes room by evicting the oldest, then enters the flow. */
+void halfopen_enter(struct stack *stack, struct flow *flow);
+void halfopen_leave(struct stack *stack, struct flow *flow);
+
+/* tcp_in.c */
+/* `frame` is taken over on every path. */
+void tcp_input(struct stack *stack, struct flow *flow, const struct packet_view *view, uint32_t frame, uint16_t off,
+	       uint64_t now_ns);
+void tcp_open(struct stack *stack, uint16_t port, const struct packet_view *view, const uint8_t *packet, uint64_t now_ns);
+
+/* tcp_recv.c */
+/* Queues the payload; true: the frame was kept. *delivered: in-order bytes became readable. */
+bool tcp_receive_payload(struct stack *stack, struct flow *flow, const struct packet_view *view, uint32_t frame,
+			 uint16_t off, bool *delivered);
+uint32_t tcp_receive_window(const struct stack *stack, struct flow *flow);
+void tcp_receive_consume(struct stack *stack, struct flow *flow, uint32_t bytes, uint64_t now_ns);
+
+/* tcp_ack.c */
+struct tcp_options {
+	uint32_t ts_value, ts_echo;
+	struct sack_block sacks[TCP_SACK_BLOCKS];
+	uint16_t mss; /* 0: not given */
+	uint8_t sack_count;
+	uint8_t wscale;
+	bool has_timestamp, has_wscale, sack_permitted;
+};
+
+/* Reads the options of a segment (RFC 9293 3.1, 7323, 2018); false: a length that lies. */
+bool tcp_options_parse(const uint8_t *options, uint32_t bytes, struct tcp_options *out);
+/* An acceptable ACK for a synchronised flow. */
+void tcp_acknowledged(struct stack *stack, struct flow *flow, const struct packet_view *view,
+		      const struct tcp_options *options, uint64_t now_ns);
+void tcp_rtt_sample(struct flow *flow, uint64_t rtt_ns);
+/* Marks what is lost by time (RFC 8985 6.2); arms the reordering timer. */
+void tcp_detect_loss(struct stack *stack, struct flow *flow, uint64_t now_ns);
+void tcp_enter_recovery(struct flow *flow);
+void tcp_timeout_loss(struct stack *stack, struct flow *flow);
+uint32_t tcp_initial_window(const struct flow *flow);
+
+/* tcp_out.c */
+void tcp_send_synack(struct stack *stack, struct flow *flow, uint64_t now_ns);
+void tcp_send_ack(struct stack *stack, struct flow *flow, uint64_t now_ns);
+void tcp_send_reset(struct stack *stack, struct flow *flow);
+/* The answer to a segment that belongs to nothing (RFC 9293 3.10.7.1); rate-limited. */
+void tcp_send_reset_to(struct stack *stack, uint16_t port, const struct packet_view *view, const uint8_t *eth,
+		       uint64_t now_ns);
+/* A challenge ACK (RFC 5961 7), rate-limited per flow. */
+void tcp_send_challenge(struct stack *stack, struct flow *flow, uint64_t now_ns);
+/* Sends what windows allow: lost frames first, then new ones, then FIN. */
+void tcp_output(struct stack *stack, struct flow *flow, uint64_t now_ns);
+/* One frame of the send queue, now; false: the ring is full or the frame is still on its way. */
+bool tcp_send_frame(struct stack *stack, struct flow *flow, uint32_t index, uint64_t now_ns);
+bool tcp_send_fin(struct stack *stack, struct flow *flow, uint64_t now_ns);
+/* Cuts a frame of the send queue behind `bytes` of payload; false: no frame free. */
+bool tcp_split_frame(struct stack *stack, struct flow *flow, uint32_t index, uint16_t bytes);
+uint16_t tcp_segment_bytes(const struct flow *flow);
+void tcp_keepalive_segment(struct stack *stack, struct flow *flow, uint64_t now_ns);
+
+/* tcp_timer.c */
+void tcp_timer_expired(void *stack, struct wheel_timer *timer, uint64_t now_ns);
+/* Arms the timer that fits what is outstanding. */
+void tcp_timer_update(struct stack *stack, struct flow *flow, uint64_t now_ns);
+void tcp_timer_arm(struct stack *stack, struct flow *flow, enum flow_timer which, uint64_t when_ns);
+void tcp_timer_cancel(struct stack *stack, struct flow *flow, enum flow_timer which);
+
+/* icmp.c */
+void icmp_send_refusal(struct stack *stack, const struct flow *flow, enum flow_refusal how, uint64_t now_ns);
+
+#endif
