@@ -48,7 +48,6 @@ enum flow_end {
 	FLOW_END_TIMED_OUT,	/* retransmissions, handshake, or keep-alive got no answer */
 	FLOW_END_IDLE,		/* nothing for idle_timeout_ns */
 	FLOW_END_EVICTED,	/* a half-open flow gave way to a newer one (limits below) */
-	FLOW_END_PROTOCOL,	/* e.g. a SYN in the window (RFC 9293 3.10.7.4) */
 };
 
 /* How to tell a waiting client that its connection will not be. */

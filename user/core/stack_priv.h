@@ -62,6 +62,8 @@ enum flow_state {
 #define SEND_RETRANSMITTED 0x08
 
 #define TCP_SACK_BLOCKS 4
+/* 65535 << 8: windows up to 16 MB, 10 ms at 13 Gbit/s */
+#define TCP_OUR_WSCALE 8
 
 enum flow_timer { FLOW_TIMER_RETRANSMIT, FLOW_TIMER_ACK, FLOW_TIMER_LIFE, FLOW_TIMER_COUNT };
 
@@ -77,7 +79,7 @@ struct flow {
 	uint32_t half_prev, half_next;	   /* all half-open flows, or all TIME_WAIT flows, oldest first */
 	uint32_t source_prev, source_next; /* half-open flows of one source */
 	uint32_t source;		   /* entry of the source table */
-	uint32_t work_next;		   /* flows with something to send */
+	uint32_t work_prev, work_next;	   /* flows with something to send */
 	uint16_t generation;
 	uint8_t state;
 	bool linked_work;
@@ -97,7 +99,7 @@ struct flow {
 	uint32_t snd_wnd_max;
 	uint32_t snd_queued; /* sequence number behind the last byte in the send queue */
 	uint32_t send_head, send_tail, send_next;
-	uint32_t send_queue_bytes;
+	uint32_t send_queue_bytes, send_limit_bytes;
 	bool fin_queued, fin_sent, fin_acked;
 	bool send_blocked; /* stack_send_room() was 0: flow_writable is owed */
 
@@ -111,6 +113,7 @@ struct flow {
 	uint8_t rtx_mode, rtx_count;
 	uint32_t sack_high; /* highest byte that was selectively acknowledged */
 	uint64_t rack_sent_ns, rack_rtt_ns, min_rtt_ns;
+	uint32_t rack_end_seq;
 	uint64_t srtt_ns, rttvar_ns, rto_ns;
 	uint64_t synack_sent_ns;
 
@@ -208,6 +211,7 @@ void flow_enter_time_wait(struct stack *stack, struct flow *flow, uint64_t now_n
 void flow_list_add(struct stack *stack, struct flow_list *list, struct flow *flow);
 void flow_list_remove(struct stack *stack, struct flow_list *list, struct flow *flow);
 void flow_add_work(struct stack *stack, struct flow *flow);
+void flow_remove_work(struct stack *stack, struct flow *flow);
 void flow_put_list(struct stack *stack, uint32_t *head);
 uint32_t flow_index(const struct stack *stack, const struct flow *flow);
 
@@ -249,9 +253,9 @@ void tcp_acknowledged(struct stack *stack, struct flow *flow, const struct packe
 void tcp_rtt_sample(struct flow *flow, uint64_t rtt_ns);
 /* Marks what is lost by time (RFC 8985 6.2); arms the reordering timer. */
 void tcp_detect_loss(struct stack *stack, struct flow *flow, uint64_t now_ns);
-void tcp_enter_recovery(struct flow *flow);
+void tcp_enter_recovery(struct stack *stack, struct flow *flow);
 void tcp_timeout_loss(struct stack *stack, struct flow *flow);
-uint32_t tcp_initial_window(const struct flow *flow);
+void tcp_cwnd_start(struct stack *stack, struct flow *flow);
 
 /* tcp_out.c */
 void tcp_send_synack(struct stack *stack, struct flow *flow, uint64_t now_ns);
@@ -270,12 +274,11 @@ bool tcp_send_fin(struct stack *stack, struct flow *flow, uint64_t now_ns);
 /* Cuts a frame of the send queue behind `bytes` of payload; false: no frame free. */
 bool tcp_split_frame(struct stack *stack, struct flow *flow, uint32_t index, uint16_t bytes);
 uint16_t tcp_segment_bytes(const struct flow *flow);
-void tcp_keepalive_segment(struct stack *stack, struct flow *flow, uint64_t now_ns);
 
 /* tcp_timer.c */
 void tcp_timer_expired(void *stack, struct wheel_timer *timer, uint64_t now_ns);
-/* Arms the timer that fits what is outstanding. */
-void tcp_timer_update(struct stack *stack, struct flow *flow, uint64_t now_ns);
+/* Arms the retransmission timer for what is outstanding; a running one goes on unless `restart` (RFC 6298 5). */
+void tcp_timer_update(struct stack *stack, struct flow *flow, bool restart, uint64_t now_ns);
 void tcp_timer_arm(struct stack *stack, struct flow *flow, enum flow_timer which, uint64_t when_ns);
 void tcp_timer_cancel(struct stack *stack, struct flow *flow, enum flow_timer which);
 
