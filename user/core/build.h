@@ -34,7 +34,8 @@ uint8_t *build_tcp(uint8_t *payload, uint16_t payload_bytes, const struct build_
 /* IP and Ethernet in front of an ICMP or ICMPv6 message whose checksum field is zero; fills that field too. */
 uint8_t *build_icmp(uint8_t *message, uint16_t message_bytes, const struct build_link *link);
 /* Just the IP header of a packet with `l4_bytes` behind it. Returns its first byte. */
-uint8_t *build_ip(uint8_t *l4, uint16_t l4_bytes, const struct endpoint *src, const struct endpoint *dst, uint8_t proto);
+uint8_t *build_ip(uint8_t *l4, uint16_t l4_bytes, const struct endpoint *src, const struct endpoint *dst,
+		  uint8_t proto);
 /* Just the TCP header, checksum included. Returns its first byte. */
 uint8_t *build_tcp_header(uint8_t *payload, uint16_t payload_bytes, const struct build_link *link,
 			  const struct build_segment *segment);

@@ -42,21 +42,21 @@ struct stack_port {
 };
 
 enum flow_end {
-	FLOW_END_CLOSED,	/* both directions finished in order */
-	FLOW_END_CLIENT_RESET,	/* the client sent an acceptable RST */
-	FLOW_END_ABORTED,	/* the owner called stack_abort() */
-	FLOW_END_TIMED_OUT,	/* retransmissions, handshake, or keep-alive got no answer */
-	FLOW_END_IDLE,		/* nothing for idle_timeout_ns */
-	FLOW_END_EVICTED,	/* a half-open flow gave way to a newer one (limits below) */
+	FLOW_END_CLOSED,       /* both directions finished in order */
+	FLOW_END_CLIENT_RESET, /* the client sent an acceptable RST */
+	FLOW_END_ABORTED,      /* the owner called stack_abort() */
+	FLOW_END_TIMED_OUT,    /* retransmissions, handshake, or keep-alive got no answer */
+	FLOW_END_IDLE,         /* nothing for idle_timeout_ns */
+	FLOW_END_EVICTED,      /* a half-open flow gave way to a newer one (limits below) */
 };
 
 /* How to tell a waiting client that its connection will not be. */
 enum flow_refusal {
-	REFUSE_RESET,		  /* RST, ACK of the SYN */
-	REFUSE_NET_UNREACHABLE,	  /* ICMP type 3 code 0; ICMPv6 type 1 code 0 */
-	REFUSE_HOST_UNREACHABLE,  /* ICMP type 3 code 1; ICMPv6 type 1 code 3 */
-	REFUSE_TTL_EXPIRED,	  /* ICMP type 11 code 0; ICMPv6 type 3 code 0 */
-	REFUSE_ADMIN_PROHIBITED,  /* ICMP type 3 code 13; ICMPv6 type 1 code 1 */
+	REFUSE_RESET,            /* RST, ACK of the SYN */
+	REFUSE_NET_UNREACHABLE,  /* ICMP type 3 code 0; ICMPv6 type 1 code 0 */
+	REFUSE_HOST_UNREACHABLE, /* ICMP type 3 code 1; ICMPv6 type 1 code 3 */
+	REFUSE_TTL_EXPIRED,      /* ICMP type 11 code 0; ICMPv6 type 3 code 0 */
+	REFUSE_ADMIN_PROHIBITED, /* ICMP type 3 code 13; ICMPv6 type 1 code 1 */
 	REFUSE_SILENTLY,
 };
 
@@ -75,16 +75,16 @@ struct stack_callbacks {
 };
 
 struct stack_settings {
-	uint32_t max_flows;	       /* table size: live, half-open and TIME_WAIT flows together */
-	uint32_t half_open;	       /* most flows whose handshake is not complete; beyond: oldest evicted */
+	uint32_t max_flows; /* table size: live, half-open and TIME_WAIT flows together */
+	uint32_t half_open; /* most flows whose handshake is not complete; beyond: oldest evicted */
 	uint32_t half_open_per_source;
 	uint64_t handshake_timeout_ns; /* from our SYN-ACK to the client's ACK */
 	uint64_t idle_timeout_ns;
 	uint64_t time_wait_ns;
 	bool early_accept;
 	uint32_t receive_window_max_bytes; /* per flow; the window grows to it as the path needs */
-	uint32_t send_queue_max_bytes;	   /* per flow; stack_send_room() grows to it with the congestion window */
-	uint8_t secret[16];		   /* keys of the flow hash and of initial sequence numbers (RFC 6528) */
+	uint32_t send_queue_max_bytes;     /* per flow; stack_send_room() grows to it with the congestion window */
+	uint8_t secret[16];                /* keys of the flow hash and of initial sequence numbers (RFC 6528) */
 };
 
 /* Counted facts, by name (X-macro) so that `stats` and tests print the same words. */
@@ -101,7 +101,7 @@ struct stack_settings {
 	X(flows_aborted)                                                                                               \
 	X(flows_timed_out)                                                                                             \
 	X(flows_idle)                                                                                                  \
-	X(flows_evicted_total)	    /* half-open limit */                                                              \
+	X(flows_evicted_total)      /* half-open limit */                                                              \
 	X(flows_evicted_per_source) /* half-open-per-source limit */                                                   \
 	X(time_wait_recycled)                                                                                          \
 	X(syn_retransmitted_by_client)                                                                                 \
@@ -118,8 +118,8 @@ struct stack_settings {
 	X(challenge_acks)                                                                                              \
 	X(resets_sent)                                                                                                 \
 	X(icmp_sent)                                                                                                   \
-	X(no_flow)     /* a segment that belongs to no flow: answered with RST */                                      \
-	X(no_frame)    /* nothing could be sent: pool empty */                                                         \
+	X(no_flow)  /* a segment that belongs to no flow: answered with RST */                                         \
+	X(no_frame) /* nothing could be sent: pool empty */                                                            \
 	X(tx_ring_full)
 
 struct stack_counters {
@@ -131,7 +131,7 @@ struct stack_counters {
 
 /* What is in the flow table now. */
 struct stack_gauges {
-	uint32_t flows;	     /* all entries */
+	uint32_t flows; /* all entries */
 	uint32_t half_open;
 	uint32_t established; /* ESTABLISHED .. LAST_ACK */
 	uint32_t time_wait;
@@ -202,7 +202,7 @@ void stack_abort(struct stack *stack, struct flow *flow, uint64_t now_ns);
 
 struct flow_info {
 	struct endpoint client, destination;
-	const char *state;	    /* RFC 9293 name, static */
+	const char *state;          /* RFC 9293 name, static */
 	uint64_t bytes_from_client; /* payload */
 	uint64_t bytes_to_client;
 	uint64_t created_ns;

@@ -40,8 +40,7 @@
 	X(HELD, "SYN-HELD", BIT(FLOW_SYN_RECEIVED) | BIT(FLOW_CLOSED))                                                 \
 	X(SYN_RECEIVED, "SYN-RECEIVED", BIT(FLOW_ESTABLISHED) | BIT(FLOW_CLOSED))                                      \
 	X(ESTABLISHED, "ESTABLISHED", BIT(FLOW_FIN_WAIT_1) | BIT(FLOW_CLOSE_WAIT) | BIT(FLOW_CLOSED))                  \
-	X(FIN_WAIT_1, "FIN-WAIT-1",                                                                                    \
-	  BIT(FLOW_FIN_WAIT_2) | BIT(FLOW_CLOSING) | BIT(FLOW_TIME_WAIT) | BIT(FLOW_CLOSED))                           \
+	X(FIN_WAIT_1, "FIN-WAIT-1", BIT(FLOW_FIN_WAIT_2) | BIT(FLOW_CLOSING) | BIT(FLOW_TIME_WAIT) | BIT(FLOW_CLOSED)) \
 	X(FIN_WAIT_2, "FIN-WAIT-2", BIT(FLOW_TIME_WAIT) | BIT(FLOW_CLOSED))                                            \
 	X(CLOSE_WAIT, "CLOSE-WAIT", BIT(FLOW_LAST_ACK) | BIT(FLOW_CLOSED))                                             \
 	X(CLOSING, "CLOSING", BIT(FLOW_TIME_WAIT) | BIT(FLOW_CLOSED))                                                  \
@@ -52,7 +51,7 @@ enum flow_state {
 #define X(name, text, next) FLOW_##name,
 	FLOW_STATES(X)
 #undef X
-	FLOW_STATE_COUNT
+		FLOW_STATE_COUNT
 };
 
 /* Marks of a frame in the send queue (struct frame.tcp_flags). */
@@ -76,10 +75,10 @@ struct sack_block {
 
 struct flow {
 	uint32_t hash_next;
-	uint32_t half_prev, half_next;	   /* all half-open flows, or all TIME_WAIT flows, oldest first */
+	uint32_t half_prev, half_next;     /* all half-open flows, or all TIME_WAIT flows, oldest first */
 	uint32_t source_prev, source_next; /* half-open flows of one source */
-	uint32_t source;		   /* entry of the source table */
-	uint32_t work_prev, work_next;	   /* flows with something to send */
+	uint32_t source;                   /* entry of the source table */
+	uint32_t work_prev, work_next;     /* flows with something to send */
 	uint16_t generation;
 	uint8_t state;
 	bool linked_work;
@@ -119,7 +118,7 @@ struct flow {
 
 	/* receive sequence space */
 	uint32_t irs, rcv_nxt, rcv_adv; /* rcv_adv: right edge that was advertised; never moves left */
-	uint32_t rcv_limit_bytes;	/* receive buffer as it stands */
+	uint32_t rcv_limit_bytes;       /* receive buffer as it stands */
 	uint32_t receive_head, receive_tail, receive_bytes;
 	uint32_t ooo_head, ooo_tail;
 	uint32_t held_frames; /* in both receive queues */
@@ -226,7 +225,8 @@ void halfopen_leave(struct stack *stack, struct flow *flow);
 /* `frame` is taken over on every path. */
 void tcp_input(struct stack *stack, struct flow *flow, const struct packet_view *view, uint32_t frame, uint16_t off,
 	       uint64_t now_ns);
-void tcp_open(struct stack *stack, uint16_t port, const struct packet_view *view, const uint8_t *packet, uint64_t now_ns);
+void tcp_open(struct stack *stack, uint16_t port, const struct packet_view *view, const uint8_t *packet,
+	      uint64_t now_ns);
 
 /* tcp_recv.c */
 /* Queues the payload; true: the frame was kept. *delivered: in-order bytes became readable. */

@@ -276,7 +276,8 @@ static void tcp_sacked(struct stack *stack, struct flow *flow, const struct tcp_
 }
 
 /* Frees what is acknowledged; *rtt_ns: a sample that Karn's rule allows, 0: none. */
-static void tcp_pop_acknowledged(struct stack *stack, struct flow *flow, uint32_t ack, uint64_t now_ns, uint64_t *rtt_ns)
+static void tcp_pop_acknowledged(struct stack *stack, struct flow *flow, uint32_t ack, uint64_t now_ns,
+				 uint64_t *rtt_ns)
 {
 	*rtt_ns = 0;
 	while (flow->send_head != flow->send_next) {
@@ -355,6 +356,13 @@ static void tcp_duplicate_ack(struct stack *stack, struct flow *flow)
 	}
 }
 
+/* What was sent into the closed window, probes above all, was not taken. */
+static void tcp_window_opened(struct stack *stack, struct flow *flow)
+{
+	for (uint32_t i = flow->send_head; i != flow->send_next; i = stack_frame(stack, i)->next)
+		tcp_mark_lost(flow, stack_frame(stack, i));
+}
+
 static void tcp_update_send_window(struct flow *flow, const struct packet_view *view)
 {
 	/* RFC 9293 3.10.7.4: only from a newer segment */
@@ -378,6 +386,8 @@ void tcp_acknowledged(struct stack *stack, struct flow *flow, const struct packe
 		tcp_new_ack(stack, flow, view->ack, now_ns);
 	else if (view->ack == flow->snd_una && !view->payload_len && flow->snd_wnd == window)
 		tcp_duplicate_ack(stack, flow);
+	else if (!window && flow->snd_wnd && view->ack == flow->snd_una)
+		tcp_window_opened(stack, flow);
 	/* a client that answers probes of its closed window is alive (RFC 1122 4.2.2.17) */
 	if (flow->rtx_mode == RTX_PERSIST)
 		flow->rtx_count = MIN(flow->rtx_count, (uint8_t)6);

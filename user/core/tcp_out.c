@@ -212,8 +212,8 @@ void tcp_send_reset_to(struct stack *stack, uint16_t port, const struct packet_v
 		segment.seq = view->ack;
 	} else {
 		segment.flags |= TCP_ACK;
-		segment.ack = view->seq + view->payload_len + !!(view->tcp_flags & TCP_SYN) +
-			      !!(view->tcp_flags & TCP_FIN);
+		segment.ack =
+			view->seq + view->payload_len + !!(view->tcp_flags & TCP_SYN) + !!(view->tcp_flags & TCP_FIN);
 	}
 	stack->counters.resets_sent++;
 	tcp_transmit_empty(stack, port, &link, &segment);

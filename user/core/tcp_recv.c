@@ -17,9 +17,9 @@
 /* A flow may hold one frame per this many bytes of its buffer, and some. */
 #define TCP_BYTES_PER_FRAME 700
 #define TCP_EXTRA_FRAMES 64
-#define TCP_LOW_POOL_SHARE 8	  /* below: windows stop growing, nothing out of order is kept */
-#define TCP_EMPTY_POOL_SHARE 32	  /* below: nothing is kept */
-#define TCP_LOW_POOL_SEGMENTS 4	  /* the window that is still offered then */
+#define TCP_LOW_POOL_SHARE 8    /* below: windows stop growing, nothing out of order is kept */
+#define TCP_EMPTY_POOL_SHARE 32 /* below: nothing is kept */
+#define TCP_LOW_POOL_SEGMENTS 4 /* the window that is still offered then */
 #define TCP_WINDOW_PERIOD_MIN_NS 1000000
 
 static bool tcp_pool_below(const struct stack *stack, uint32_t share)

@@ -8,6 +8,8 @@
  */
 #include "stack_priv.h"
 
+#include <stddef.h>
+
 #define TCP_RTO_LIMIT_NS 60000000000ull
 /* 200 ms doubling 10 times is over three minutes; RFC 9293 3.8.3 asks for 100 s at least. */
 #define TCP_MAX_RETRANSMISSIONS 10
@@ -42,7 +44,7 @@ static bool tcp_wants_probe(const struct flow *flow)
 void tcp_timer_update(struct stack *stack, struct flow *flow, bool restart, uint64_t now_ns)
 {
 	bool outstanding = flow->snd_una != flow->snd_nxt;
-	bool waiting = flow->send_next != FRAME_NONE;
+	bool waiting = flow->send_next != FRAME_NONE, closed;
 	uint64_t delay_ns = tcp_backed_off_ns(flow);
 
 	if (!outstanding && !waiting) {
@@ -50,9 +52,10 @@ void tcp_timer_update(struct stack *stack, struct flow *flow, bool restart, uint
 		tcp_timer_cancel(stack, flow, FLOW_TIMER_RETRANSMIT);
 		return;
 	}
-	if (!restart && flow->rtx_mode != RTX_OFF && !(outstanding && flow->rtx_mode == RTX_PERSIST))
+	closed = !flow->snd_wnd || !outstanding;
+	if (!restart && flow->rtx_mode != RTX_OFF && closed == (flow->rtx_mode == RTX_PERSIST))
 		return;
-	if (!outstanding) {
+	if (closed) {
 		flow->rtx_mode = RTX_PERSIST;
 	} else if (tcp_wants_probe(flow)) {
 		uint64_t probe_ns = MAX(2 * flow->srtt_ns, TCP_PROBE_MIN_NS);
@@ -125,18 +128,17 @@ static void tcp_window_probe(struct stack *stack, struct flow *flow, uint64_t no
 		return;
 	stack->counters.zero_window_probes++;
 	usable = (int32_t)usable < 1 ? 1 : usable;
-	if (stack_frame(stack, index)->len > usable && !tcp_split_frame(stack, flow, index, (uint16_t)usable)) {
+	if (stack_frame(stack, index)->len > usable && !tcp_split_frame(stack, flow, index, (uint16_t)usable))
 		stack->counters.no_frame++;
-	} else if (tcp_send_frame(stack, flow, index, now_ns)) {
-		/* stays unacknowledged until the window opens: goes on as a retransmission with back-off */
-	}
+	else
+		tcp_send_frame(stack, flow, index, now_ns);
 	flow->rtx_mode = RTX_PERSIST;
 	tcp_timer_arm(stack, flow, FLOW_TIMER_RETRANSMIT, now_ns + tcp_backed_off_ns(flow));
 }
 
 static void tcp_persist(struct stack *stack, struct flow *flow, uint64_t now_ns)
 {
-	if (flow->send_head == flow->send_next) {
+	if (flow->send_head == flow->send_next && flow->send_next != FRAME_NONE) {
 		tcp_window_probe(stack, flow, now_ns);
 		return;
 	}
@@ -144,7 +146,10 @@ static void tcp_persist(struct stack *stack, struct flow *flow, uint64_t now_ns)
 	if (!tcp_count_try(stack, flow))
 		return;
 	stack->counters.zero_window_probes++;
-	tcp_send_frame(stack, flow, flow->send_head, now_ns);
+	if (flow->send_head != FRAME_NONE)
+		tcp_send_frame(stack, flow, flow->send_head, now_ns);
+	else
+		tcp_send_fin(stack, flow, now_ns);
 	flow->rtx_mode = RTX_PERSIST;
 	tcp_timer_arm(stack, flow, FLOW_TIMER_RETRANSMIT, now_ns + tcp_backed_off_ns(flow));
 }
