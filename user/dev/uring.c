@@ -48,7 +48,8 @@ int uring_create(struct uring *uring, uint32_t entries, bool allow_bundle)
 
 int uring_enable(struct uring *uring)
 {
-	return io_uring_enable_rings(&uring->ring);
+	/* liburing 2.3 declares io_uring_enable_rings() and does not export it */
+	return io_uring_register((unsigned int)uring->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 }
 
 void uring_destroy(struct uring *uring)
