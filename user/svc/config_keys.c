@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+#include "config_keys.h"
+
+#include "config.h"
+
+#define MS 1000000ull
+#define SECOND 1000000000ull
+#define HOUR (3600 * SECOND)
+
+#define TARGET(type, member) .offset = offsetof(struct type, member), .size = sizeof(((struct type *)0)->member)
+#define END                                                                                                            \
+	{                                                                                                              \
+		.name = NULL                                                                                           \
+	}
+#define NOT_YET(key)                                                                                                   \
+	{                                                                                                              \
+		.name = key, .kind = CONFIG_KIND_NOT_YET                                                               \
+	}
+
+static const struct config_choice hook_choices[] = {{"auto", 0}, {"xdp", 0}, {"tc", CONFIG_CHOICE_NOT_YET}, {NULL, 0}};
+static const struct config_choice xsk_choices[] = {{"auto", CONFIG_XSK_AUTO},
+						   {"zerocopy", CONFIG_XSK_ZEROCOPY},
+						   {"copy", CONFIG_XSK_COPY},
+						   {"generic", CONFIG_XSK_GENERIC},
+						   {NULL, 0}};
+static const struct config_choice attach_choices[] = {
+	{"load", CONFIG_ATTACH_LOAD}, {"external", CONFIG_ATTACH_EXTERNAL}, {NULL, 0}};
+static const struct config_choice on_down_choices[] = {
+	{"drop", CONFIG_ON_DOWN_DROP}, {"pass", CONFIG_ON_DOWN_PASS}, {NULL, 0}};
+static const struct config_choice relay_choices[] = {
+	{"auto", 0}, {"userspace", 0}, {"splice", CONFIG_CHOICE_NOT_YET}, {NULL, 0}};
+static const struct config_choice accept_choices[] = {
+	{"deferred", CONFIG_ACCEPT_DEFERRED}, {"early", CONFIG_ACCEPT_EARLY}, {NULL, 0}};
+static const struct config_choice level_choices[] = {{"error", CONFIG_LOG_ERROR},
+						     {"warn", CONFIG_LOG_WARN},
+						     {"info", CONFIG_LOG_INFO},
+						     {"debug", CONFIG_LOG_DEBUG},
+						     {NULL, 0}};
+
+static const struct config_key interface_keys[] = {
+	{.name = "name", .kind = CONFIG_KIND_STRING, TARGET(config_interface, name), .required = 1},
+	{.name = "hook", .kind = CONFIG_KIND_CHOICE, .offset = CONFIG_NO_TARGET, .choices = hook_choices},
+	{.name = "xsk", .kind = CONFIG_KIND_CHOICE, TARGET(config_interface, xsk), .choices = xsk_choices},
+	{.name = "attach", .kind = CONFIG_KIND_CHOICE, TARGET(config_interface, attach), .choices = attach_choices},
+	END,
+};
+
+static const struct config_key upstream_keys[] = {
+	{.name = "name", .kind = CONFIG_KIND_STRING, TARGET(config_upstream, name), .required = 1},
+	{.name = "server", .kind = CONFIG_KIND_ENDPOINT, TARGET(config_upstream, server), .required = 1},
+	{.name = "username", .kind = CONFIG_KIND_STRING, TARGET(config_upstream, username)},
+	{.name = "password", .kind = CONFIG_KIND_STRING, TARGET(config_upstream, password)},
+	{.name = "pipeline", .kind = CONFIG_KIND_BOOL, TARGET(config_upstream, pipeline)},
+	NOT_YET("password-file"),
+	NOT_YET("weight"),
+	NOT_YET("mark"),
+	NOT_YET("sources"),
+	NOT_YET("ports"),
+	NOT_YET("backoff"),
+	NOT_YET("pool"),
+	NOT_YET("pool-max-age"),
+	NOT_YET("udp"),
+	NOT_YET("udp-address"),
+	END,
+};
+
+static const struct config_key tcp_keys[] = {
+	{.name = "relay", .kind = CONFIG_KIND_CHOICE, .offset = CONFIG_NO_TARGET, .choices = relay_choices},
+	{.name = "accept", .kind = CONFIG_KIND_CHOICE, TARGET(config_tcp, accept), .choices = accept_choices},
+	{.name = "connect-timeout",
+	 .kind = CONFIG_KIND_DURATION,
+	 TARGET(config_tcp, connect_timeout_ns),
+	 .min = 100 * MS,
+	 .max = HOUR},
+	{.name = "handshake-timeout",
+	 .kind = CONFIG_KIND_DURATION,
+	 TARGET(config_tcp, handshake_timeout_ns),
+	 .min = 100 * MS,
+	 .max = HOUR},
+	{.name = "idle-timeout",
+	 .kind = CONFIG_KIND_DURATION,
+	 TARGET(config_tcp, idle_timeout_ns),
+	 .min = SECOND,
+	 .max = 24 * 30 * HOUR},
+	{.name = "linger",
+	 .kind = CONFIG_KIND_DURATION,
+	 TARGET(config_tcp, linger_ns),
+	 .min = 100 * MS,
+	 .max = 4 * 60 * SECOND},
+	{.name = "max-flows", .kind = CONFIG_KIND_UINT, TARGET(config_tcp, max_flows), .min = 16, .max = 4194304},
+	{.name = "half-open", .kind = CONFIG_KIND_UINT, TARGET(config_tcp, half_open), .min = 1, .max = 4194304},
+	{.name = "half-open-per-source",
+	 .kind = CONFIG_KIND_UINT,
+	 TARGET(config_tcp, half_open_per_source),
+	 .min = 1,
+	 .max = 4194304},
+	END,
+};
+
+static const struct config_key log_keys[] = {
+	{.name = "level", .kind = CONFIG_KIND_CHOICE, TARGET(config, log_level), .choices = level_choices},
+	{.name = "file", .kind = CONFIG_KIND_STRING, TARGET(config, log_file)},
+	END,
+};
+
+static const struct config_key performance_keys[] = {
+	{.name = "enable_batch_processing",
+	 .kind = CONFIG_KIND_BOOL,
+	 TARGET(config_performance, enable_batch_processing)},
+	{.name = "enable_cpu_affinity", .kind = CONFIG_KIND_BOOL, TARGET(config_performance, enable_cpu_affinity)},
+	{.name = "enable_simd", .kind = CONFIG_KIND_BOOL, TARGET(config_performance, enable_simd)},
+	{.name = "enable_memory_pool", .kind = CONFIG_KIND_TRUE},
+	{.name = "enable_zero_copy", .kind = CONFIG_KIND_TRUE},
+	{.name = "enable_io_uring", .kind = CONFIG_KIND_TRUE},
+	{.name = "batch_size", .kind = CONFIG_KIND_UINT, TARGET(config_performance, batch_size), .min = 1, .max = 256},
+	{.name = "memory_pool_size",
+	 .kind = CONFIG_KIND_UINT,
+	 TARGET(config_performance, memory_pool_size),
+	 .min = 2048,
+	 .max = 1048576},
+	{.name = "io_uring_entries",
+	 .kind = CONFIG_KIND_POWER_OF_TWO,
+	 TARGET(config_performance, io_uring_entries),
+	 .min = 64,
+	 .max = 4096},
+	NOT_YET("enable_ring_buffer"),
+	NOT_YET("enable_connection_pool"),
+	NOT_YET("enable_ebpf"),
+	NOT_YET("connection_pool_size"),
+	NOT_YET("min_threads"),
+	NOT_YET("max_threads"),
+	NOT_YET("adaptive_scaling"),
+	END,
+};
+
+const struct config_key config_root_keys[] = {
+	{.name = "interfaces",
+	 .kind = CONFIG_KIND_SEQUENCE,
+	 .offset = offsetof(struct config, interfaces),
+	 .size = sizeof(struct config_interface),
+	 .max = CONFIG_MAX_INTERFACES,
+	 .keys = interface_keys,
+	 .count_offset = offsetof(struct config, interface_count),
+	 .required = 1},
+	{.name = "uplink", .kind = CONFIG_KIND_STRING, TARGET(config, uplink), .empty_word = "auto"},
+	{.name = "on-down", .kind = CONFIG_KIND_CHOICE, TARGET(config, on_down), .choices = on_down_choices},
+	{.name = "upstreams",
+	 .kind = CONFIG_KIND_SEQUENCE,
+	 .offset = offsetof(struct config, upstream),
+	 .size = sizeof(struct config_upstream),
+	 .max = 1,
+	 .keys = upstream_keys,
+	 .count_offset = CONFIG_NO_TARGET,
+	 .required = 1},
+	{.name = "tcp", .kind = CONFIG_KIND_MAPPING, .offset = offsetof(struct config, tcp), .keys = tcp_keys},
+	{.name = "control", .kind = CONFIG_KIND_STRING, TARGET(config, control)},
+	{.name = "log", .kind = CONFIG_KIND_MAPPING, .offset = 0, .keys = log_keys},
+	{.name = "performance",
+	 .kind = CONFIG_KIND_MAPPING,
+	 .offset = offsetof(struct config, performance),
+	 .keys = performance_keys},
+	NOT_YET("bpf-pin"),
+	NOT_YET("state"),
+	NOT_YET("rules"),
+	NOT_YET("udp"),
+	NOT_YET("icmp"),
+	NOT_YET("dns"),
+	NOT_YET("socks"),
+	NOT_YET("metrics"),
+	END,
+};

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+#include "config_scalar.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+#define CONFIG_MAX_DURATION_NS (30ull * 86400 * 1000000000ull)
+
+/* Reads digits up to the first other character; NULL: none, too many, or a leading zero. */
+static const char *config_digits(const char *text, uint32_t *out)
+{
+	const char *p = text;
+	uint64_t value = 0;
+
+	for (; *p >= '0' && *p <= '9'; p++) {
+		value = value * 10 + (uint64_t)(*p - '0');
+		if (value > UINT32_MAX)
+			return NULL;
+	}
+	if (p == text || (*text == '0' && p - text > 1))
+		return NULL;
+	*out = (uint32_t)value;
+	return p;
+}
+
+bool config_scalar_uint(const char *text, uint32_t *out)
+{
+	uint32_t value;
+	const char *end = config_digits(text, &value);
+
+	if (!end || *end)
+		return false;
+	*out = value;
+	return true;
+}
+
+bool config_scalar_bool(const char *text, bool *out)
+{
+	if (strcmp(text, "true") && strcmp(text, "false"))
+		return false;
+	*out = !strcmp(text, "true");
+	return true;
+}
+
+bool config_scalar_duration(const char *text, uint64_t *out_ns)
+{
+	static const struct {
+		const char *unit;
+		uint64_t ns;
+	} units[] = {{"ms", 1000000ull}, {"s", 1000000000ull}, {"m", 60000000000ull}, {"h", 3600000000000ull}};
+	uint32_t value;
+	const char *end = config_digits(text, &value);
+
+	if (!end)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		if (strcmp(end, units[i].unit))
+			continue;
+		if (value > CONFIG_MAX_DURATION_NS / units[i].ns)
+			return false;
+		*out_ns = value * units[i].ns;
+		return true;
+	}
+	return false;
+}
+
+bool config_scalar_endpoint(const char *text, struct endpoint *out)
+{
+	struct endpoint endpoint = {0};
+	char host[64];
+	const char *colon = strrchr(text, ':');
+	size_t host_bytes = colon ? (size_t)(colon - text) : 0;
+	uint32_t port;
+	__be32 ip;
+
+	if (!colon || host_bytes >= sizeof(host) || !config_scalar_uint(colon + 1, &port) || !port || port > 65535)
+		return false;
+	memcpy(host, text, host_bytes);
+	host[host_bytes] = 0;
+	endpoint.port = be16((uint16_t)port);
+	if (host[0] == '[' && host_bytes > 2 && host[host_bytes - 1] == ']') {
+		host[host_bytes - 1] = 0;
+		if (inet_pton(AF_INET6, host + 1, endpoint.addr.bytes) != 1)
+			return false;
+	} else {
+		if (inet_pton(AF_INET, host, &ip) != 1)
+			return false;
+		endpoint.addr = addr_from_ipv4(ip);
+	}
+	*out = endpoint;
+	return true;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Strict readers of single values: the whole text must be the value. No
+ * leading zeros (is 010 eight or ten?), no trailing text, no sign. Each
+ * returns false and leaves *out alone when the text is not such a value.
+ */
+#ifndef SOCKSPLICE_CONFIG_SCALAR_H
+#define SOCKSPLICE_CONFIG_SCALAR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "addr.h"
+
+/* Decimal digits, at most UINT32_MAX. */
+bool config_scalar_uint(const char *text, uint32_t *out);
+/* true or false. */
+bool config_scalar_bool(const char *text, bool *out);
+/* A number with one unit of ms, s, m, h; in nanoseconds; at most 30 days. */
+bool config_scalar_duration(const char *text, uint64_t *out_ns);
+/* a.b.c.d:port or [v6]:port, port 1..65535. */
+bool config_scalar_endpoint(const char *text, struct endpoint *out);
+
+#endif

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT */
+#include "config_yaml.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yaml.h>
+
+#include "config_keys.h"
+#include "config_scalar.h"
+
+/* No honest configuration comes near; a list of millions of nodes would only cost memory. */
+#define CONFIG_MAX_FILE_BYTES (1u << 20)
+
+#define SECOND 1000000000ull
+
+struct config_reader {
+	const char *name;
+	yaml_document_t *document;
+	struct config *out;
+	struct config_error *error;
+};
+
+static const struct config config_defaults = {
+	.on_down = CONFIG_ON_DOWN_DROP,
+	.tcp = {.accept = CONFIG_ACCEPT_DEFERRED,
+		.connect_timeout_ns = 10 * SECOND,
+		.handshake_timeout_ns = 10 * SECOND,
+		.idle_timeout_ns = 7200 * SECOND,
+		.linger_ns = 2 * SECOND,
+		.max_flows = 65536,
+		.half_open = 4096,
+		.half_open_per_source = 256},
+	.control = "/run/socksplice/control.sock",
+	.log_level = CONFIG_LOG_INFO,
+	.log_file = "stderr",
+	.performance = {.enable_batch_processing = true,
+			.enable_cpu_affinity = true,
+			.enable_simd = true,
+			.batch_size = 32,
+			.memory_pool_size = 32768,
+			.io_uring_entries = 256},
+};
+
+__attribute__((format(printf, 3, 4))) static int config_fail(const struct config_reader *reader,
+							     const yaml_mark_t *mark, const char *fmt, ...)
+{
+	char *text = reader->error->text;
+	int used = snprintf(text, CONFIG_ERROR_BYTES, "%s:%zu:%zu: ", reader->name, mark->line + 1, mark->column + 1);
+	va_list args;
+
+	va_start(args, fmt);
+	if (used >= 0 && used < CONFIG_ERROR_BYTES)
+		vsnprintf(text + used, (size_t)(CONFIG_ERROR_BYTES - used), fmt, args);
+	va_end(args);
+	return -EINVAL;
+}
+
+static const char *config_text(const yaml_node_t *node)
+{
+	return (const char *)node->data.scalar.value;
+}
+
+static int config_read_mapping(const struct config_reader *reader, const yaml_node_t *node,
+			       const struct config_key *keys, void *target, const char *what);
+
+/* --- scalars --- */
+
+static int config_read_uint(const struct config_reader *reader, const yaml_node_t *node, const struct config_key *key,
+			    void *target)
+{
+	bool power = key->kind == CONFIG_KIND_POWER_OF_TWO;
+	uint32_t value;
+
+	if (!config_scalar_uint(config_text(node), &value) || value < key->min || value > key->max ||
+	    (power && (value & (value - 1))))
+		return config_fail(
+			reader, &node->start_mark,
+			"%s: \"%s\" is not allowed; a %s from %llu to %llu, decimal and without leading zeros, is",
+			key->name, config_text(node), power ? "power of two" : "number", (unsigned long long)key->min,
+			(unsigned long long)key->max);
+	memcpy(target, &value, sizeof(value));
+	return 0;
+}
+
+static int config_read_duration(const struct config_reader *reader, const yaml_node_t *node,
+				const struct config_key *key, void *target)
+{
+	uint64_t value;
+
+	if (!config_scalar_duration(config_text(node), &value))
+		return config_fail(reader, &node->start_mark,
+				   "%s: \"%s\" is no duration; a number with ms, s, m or h is, such as 10s", key->name,
+				   config_text(node));
+	if (value < key->min || value > key->max)
+		return config_fail(reader, &node->start_mark, "%s: %s is out of range; %llums to %llus is allowed",
+				   key->name, config_text(node), (unsigned long long)(key->min / 1000000),
+				   (unsigned long long)(key->max / 1000000000));
+	memcpy(target, &value, sizeof(value));
+	return 0;
+}
+
+static int config_read_bool(const struct config_reader *reader, const yaml_node_t *node, const struct config_key *key,
+			    void *target)
+{
+	bool value;
+
+	if (!config_scalar_bool(config_text(node), &value))
+		return config_fail(reader, &node->start_mark, "%s: \"%s\" is not allowed; true or false is", key->name,
+				   config_text(node));
+	if (key->kind == CONFIG_KIND_BOOL)
+		memcpy(target, &value, sizeof(value));
+	else if (!value)
+		return config_fail(reader, &node->start_mark, "%s: false: not in this build yet; true is", key->name);
+	return 0;
+}
+
+static int config_read_choice(const struct config_reader *reader, const yaml_node_t *node, const struct config_key *key,
+			      void *target)
+{
+	char allowed[128] = "";
+
+	for (const struct config_choice *choice = key->choices; choice->text; choice++) {
+		if (!strcmp(choice->text, config_text(node))) {
+			if (choice->value == CONFIG_CHOICE_NOT_YET)
+				return config_fail(reader, &node->start_mark, "%s: %s: not in this build yet",
+						   key->name, choice->text);
+			if (key->offset != CONFIG_NO_TARGET)
+				memcpy(target, &choice->value, sizeof(choice->value));
+			return 0;
+		}
+		if (choice->value != CONFIG_CHOICE_NOT_YET) {
+			strncat(allowed, allowed[0] ? " | " : "", sizeof(allowed) - strlen(allowed) - 1);
+			strncat(allowed, choice->text, sizeof(allowed) - strlen(allowed) - 1);
+		}
+	}
+	return config_fail(reader, &node->start_mark, "%s: \"%s\" is not allowed; one of %s is", key->name,
+			   config_text(node), allowed);
+}
+
+static int config_read_string(const struct config_reader *reader, const yaml_node_t *node, const struct config_key *key,
+			      void *target)
+{
+	const char *text = config_text(node);
+
+	if (key->empty_word && !strcmp(text, key->empty_word))
+		text = "";
+	else if (!*text)
+		return config_fail(reader, &node->start_mark, "%s: must not be empty", key->name);
+	if (strlen(text) != node->data.scalar.length && !(key->empty_word && !*text))
+		return config_fail(reader, &node->start_mark, "%s: must not contain a zero byte", key->name);
+	if (strlen(text) >= key->size)
+		return config_fail(reader, &node->start_mark, "%s: too long; at most %zu bytes are allowed", key->name,
+				   key->size - 1);
+	memset(target, 0, key->size);
+	memcpy(target, text, strlen(text));
+	return 0;
+}
+
+static int config_read_endpoint(const struct config_reader *reader, const yaml_node_t *node,
+				const struct config_key *key, void *target)
+{
+	struct endpoint value;
+
+	if (!config_scalar_endpoint(config_text(node), &value))
+		return config_fail(
+			reader, &node->start_mark,
+			"%s: \"%s\" is no address with port; ADDRESS:PORT or \"[IPV6]:PORT\" with a port from 1 to "
+			"65535 is (host names: not in this build yet)",
+			key->name, config_text(node));
+	memcpy(target, &value, sizeof(value));
+	return 0;
+}
+
+static int config_read_scalar(const struct config_reader *reader, const yaml_node_t *node, const struct config_key *key,
+			      void *target)
+{
+	if (node->type != YAML_SCALAR_NODE)
+		return config_fail(reader, &node->start_mark, "%s: a single value is expected here", key->name);
+	switch (key->kind) {
+	case CONFIG_KIND_UINT:
+	case CONFIG_KIND_POWER_OF_TWO:
+		return config_read_uint(reader, node, key, target);
+	case CONFIG_KIND_DURATION:
+		return config_read_duration(reader, node, key, target);
+	case CONFIG_KIND_BOOL:
+	case CONFIG_KIND_TRUE:
+		return config_read_bool(reader, node, key, target);
+	case CONFIG_KIND_CHOICE:
+		return config_read_choice(reader, node, key, target);
+	case CONFIG_KIND_ENDPOINT:
+		return config_read_endpoint(reader, node, key, target);
+	default:
+		return config_read_string(reader, node, key, target);
+	}
+}
+
+/* --- structure --- */
+
+static int config_read_sequence(const struct config_reader *reader, const yaml_node_t *node,
+				const struct config_key *key, char *base)
+{
+	uint32_t count = 0;
+
+	if (node->type != YAML_SEQUENCE_NODE)
+		return config_fail(reader, &node->start_mark, "%s: a list is expected here, such as [ { name: ... } ]",
+				   key->name);
+	for (yaml_node_item_t *item = node->data.sequence.items.start; item < node->data.sequence.items.top; item++) {
+		const yaml_node_t *element = yaml_document_get_node(reader->document, *item);
+		int err;
+
+		if (count == key->max)
+			return config_fail(reader, &element->start_mark, "%s: more than %llu: not in this build yet",
+					   key->name, (unsigned long long)key->max);
+		err = config_read_mapping(reader, element, key->keys, base + key->offset + count * key->size,
+					  key->name);
+		if (err)
+			return err;
+		count++;
+	}
+	if (!count)
+		return config_fail(reader, &node->start_mark, "%s: must not be empty", key->name);
+	if (key->count_offset != CONFIG_NO_TARGET)
+		memcpy(base + key->count_offset, &count, sizeof(count));
+	return 0;
+}
+
+static int config_read_value(const struct config_reader *reader, const yaml_node_t *name, const yaml_node_t *value,
+			     const struct config_key *key, char *base)
+{
+	switch (key->kind) {
+	case CONFIG_KIND_NOT_YET:
+		return config_fail(reader, &name->start_mark, "%s: not in this build yet", key->name);
+	case CONFIG_KIND_MAPPING:
+		return config_read_mapping(reader, value, key->keys, base + key->offset, key->name);
+	case CONFIG_KIND_SEQUENCE:
+		return config_read_sequence(reader, value, key, base);
+	default:
+		return config_read_scalar(reader, value, key,
+					  key->offset == CONFIG_NO_TARGET ? NULL : base + key->offset);
+	}
+}
+
+static const struct config_key *config_find_key(const struct config_key *keys, const char *name)
+{
+	for (; keys->name; keys++)
+		if (!strcmp(keys->name, name))
+			return keys;
+	return NULL;
+}
+
+static int config_unknown_key(const struct config_reader *reader, const yaml_node_t *name,
+			      const struct config_key *keys, const char *what)
+{
+	char known[256] = "";
+
+	for (; keys->name; keys++) {
+		if (keys->kind == CONFIG_KIND_NOT_YET)
+			continue;
+		strncat(known, known[0] ? ", " : "", sizeof(known) - strlen(known) - 1);
+		strncat(known, keys->name, sizeof(known) - strlen(known) - 1);
+	}
+	return config_fail(reader, &name->start_mark, "unknown key \"%s\" in %s; known: %s", config_text(name), what,
+			   known);
+}
+
+/* The same name earlier in this mapping? */
+static const yaml_node_t *config_earlier(const struct config_reader *reader, const yaml_node_t *node,
+					 const yaml_node_pair_t *pair)
+{
+	const char *name = config_text(yaml_document_get_node(reader->document, pair->key));
+
+	for (yaml_node_pair_t *other = node->data.mapping.pairs.start; other < pair; other++) {
+		const yaml_node_t *key = yaml_document_get_node(reader->document, other->key);
+
+		if (key->type == YAML_SCALAR_NODE && !strcmp(config_text(key), name))
+			return key;
+	}
+	return NULL;
+}
+
+static int config_read_pair(const struct config_reader *reader, const yaml_node_t *node, const yaml_node_pair_t *pair,
+			    const struct config_key *keys, char *base, const char *what)
+{
+	const yaml_node_t *name = yaml_document_get_node(reader->document, pair->key), *earlier;
+	const struct config_key *key;
+
+	if (name->type != YAML_SCALAR_NODE)
+		return config_fail(reader, &name->start_mark, "%s: a key must be a plain word", what);
+	key = config_find_key(keys, config_text(name));
+	if (!key)
+		return config_unknown_key(reader, name, keys, what);
+	earlier = config_earlier(reader, node, pair);
+	if (earlier)
+		return config_fail(reader, &name->start_mark, "duplicate key \"%s\"; it is already set in line %zu",
+				   key->name, earlier->start_mark.line + 1);
+	return config_read_value(reader, name, yaml_document_get_node(reader->document, pair->value), key, base);
+}
+
+static int config_check_required(const struct config_reader *reader, const yaml_node_t *node,
+				 const struct config_key *keys, const char *what)
+{
+	for (; keys->name; keys++) {
+		bool found = !keys->required;
+
+		for (yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+		     !found && pair < node->data.mapping.pairs.top; pair++)
+			found = !strcmp(config_text(yaml_document_get_node(reader->document, pair->key)), keys->name);
+		if (!found)
+			return config_fail(reader, &node->start_mark, "key \"%s\" is missing in %s", keys->name, what);
+	}
+	return 0;
+}
+
+static int config_read_mapping(const struct config_reader *reader, const yaml_node_t *node,
+			       const struct config_key *keys, void *target, const char *what)
+{
+	int err = 0;
+
+	if (node->type != YAML_MAPPING_NODE)
+		return config_fail(reader, &node->start_mark, "%s: keys with values are expected here", what);
+	for (yaml_node_pair_t *pair = node->data.mapping.pairs.start; !err && pair < node->data.mapping.pairs.top;
+	     pair++)
+		err = config_read_pair(reader, node, pair, keys, target, what);
+	return err ? err : config_check_required(reader, node, keys, what);
+}
+
+/* --- what no single key can tell --- */
+
+static int config_check_whole(const struct config_reader *reader, const yaml_node_t *root)
+{
+	const struct config *config = reader->out;
+	const struct config_upstream *upstream = &config->upstream;
+
+	if (!upstream->username[0] != !upstream->password[0])
+		return config_fail(reader, &root->start_mark,
+				   "upstreams: username and password go together; %s is missing",
+				   upstream->username[0] ? "password" : "username");
+	if (config->tcp.half_open_per_source > config->tcp.half_open)
+		return config_fail(reader, &root->start_mark,
+				   "tcp: half-open-per-source (%u) must not exceed half-open (%u)",
+				   config->tcp.half_open_per_source, config->tcp.half_open);
+	for (uint32_t i = 0; i < config->interface_count; i++)
+		for (uint32_t j = 0; j < i; j++)
+			if (!strcmp(config->interfaces[i].name, config->interfaces[j].name))
+				return config_fail(reader, &root->start_mark, "interfaces: \"%s\" is listed twice",
+						   config->interfaces[i].name);
+	return 0;
+}
+
+static int config_read_document(struct config_reader *reader)
+{
+	const yaml_node_t *root = yaml_document_get_root_node(reader->document);
+	const yaml_mark_t start = {0};
+	int err;
+
+	if (!root)
+		return config_fail(reader, &start, "the file is empty; interfaces and upstreams are needed");
+	err = config_read_mapping(reader, root, config_root_keys, reader->out, "the configuration");
+	return err ? err : config_check_whole(reader, root);
+}
+
+int config_parse(const char *text, size_t bytes, const char *name, struct config *out, struct config_error *error)
+{
+	yaml_parser_t parser;
+	yaml_document_t document;
+	struct config_reader reader = {.name = name, .document = &document, .out = out, .error = error};
+	int err;
+
+	*out = config_defaults;
+	if (!yaml_parser_initialize(&parser))
+		return -ENOMEM;
+	yaml_parser_set_input_string(&parser, (const unsigned char *)text, bytes);
+	if (!yaml_parser_load(&parser, &document)) {
+		const yaml_mark_t *mark = parser.problem_mark.line || parser.problem_mark.column ? &parser.problem_mark
+												 : &parser.context_mark;
+
+		err = config_fail(&reader, mark, "not YAML: %s", parser.problem ? parser.problem : "unreadable");
+		yaml_parser_delete(&parser);
+		return err;
+	}
+	err = config_read_document(&reader);
+	yaml_document_delete(&document);
+	/* a second document would be ignored silently */
+	if (!err && yaml_parser_load(&parser, &document)) {
+		const yaml_node_t *more = yaml_document_get_root_node(&document);
+
+		if (more)
+			err = config_fail(&reader, &more->start_mark, "only one YAML document is allowed in the file");
+		yaml_document_delete(&document);
+	}
+	yaml_parser_delete(&parser);
+	return err;
+}
+
+int config_load(const char *path, struct config *out, struct config_error *error)
+{
+	FILE *file = fopen(path, "re");
+	char *text;
+	size_t bytes;
+	int err;
+
+	if (!file) {
+		err = -errno;
+		snprintf(error->text, sizeof(error->text), "%s: %s", path, strerror(-err));
+		return err;
+	}
+	text = malloc(CONFIG_MAX_FILE_BYTES + 1);
+	if (!text) {
+		fclose(file);
+		return -ENOMEM;
+	}
+	bytes = fread(text, 1, CONFIG_MAX_FILE_BYTES + 1, file);
+	err = ferror(file) ? -EIO : bytes > CONFIG_MAX_FILE_BYTES ? -EFBIG : 0;
+	if (err)
+		snprintf(error->text, sizeof(error->text), "%s: %s", path, strerror(-err));
+	else
+		err = config_parse(text, bytes, path, out, error);
+	fclose(file);
+	free(text);
+	return err;
+}
