@@ -3,12 +3,14 @@
 
 VERSION := 0.1.0
 B       ?= build
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 CLANG   ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
 PREFIX  ?= /usr
 
-PKGS    := libbpf libxdp liburing libcyaml jansson libsystemd
+PKGS    := libbpf libxdp liburing yaml-0.1 jansson libsystemd
 FLOORS  := headers user/base user/core user/dev user/svc user/app user
 INCLUDE := $(addprefix -I,$(FLOORS)) -I$(B)
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
@@ -21,6 +23,10 @@ ARCH     := $(shell uname -m | sed 's/x86_64/x86/; s/aarch64/arm64/')
 MULTIARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
 BPFFLAGS := -O2 -g -target bpf -D__TARGET_ARCH_$(ARCH) -std=gnu11 -Wall -Wextra -Werror -Iheaders -Ibpf -I/usr/include/$(MULTIARCH)
 
+# `make V=1` shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo "  $(1)  $@")
+
 SRC      := $(wildcard user/*/*.c user/*.c)
 OBJ      := $(SRC:%.c=$(B)/%.o)
 # Everything but the program's entry: what the tests link against.
@@ -32,22 +38,27 @@ all: $(B)/socksplice $(B)/socksplice_xdp.o
 # --- building -------------------------------------------------------------
 
 $(B)/socksplice: $(B)/user/main.o $(B)/libsocksplice.a
-	$(CC) $(SAN) -o $@ $^ $(LDLIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(SAN) -o $@ $^ $(LDLIBS)
 
 # An archive, so that a unit test links only what it uses.
 $(B)/libsocksplice.a: $(LIB)
-	rm -f $@ && ar rcs $@ $^
+	$(call say,AR)
+	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(B)/user/%.o: user/%.c | $(B)/socksplice_xdp.skel.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
 
 $(B)/%.o: bpf/%.bpf.c $(wildcard bpf/*.bpf.h headers/*.h)
 	@mkdir -p $(@D)
-	$(CLANG) $(BPFFLAGS) -c -o $@ $<
+	$(call say,BPF)
+	$(Q)$(CLANG) $(BPFFLAGS) -c -o $@ $<
 
 $(B)/%.skel.h: $(B)/%.o
-	$(BPFTOOL) gen skeleton $< name $* > $@.new && mv $@.new $@
+	$(call say,GEN)
+	$(Q)$(BPFTOOL) gen skeleton $< name $* > $@.new 2>/dev/null && mv $@.new $@
 
 # --- tests: one program per file; see tests/README.md ----------------------
 
@@ -59,13 +70,16 @@ FUZZ_BIN := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/*_fuzz.c))
 
 $(B)/tests/%.o: tests/%.c | $(B)/socksplice_xdp.skel.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -Itests/replay -Itests/bpf -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(CFLAGS) -Itests/replay -Itests/bpf -c -o $@ $<
 
 $(B)/tests/tools/%: $(B)/tests/tools/%.o
-	$(CC) $(SAN) -o $@ $< -lpthread
+	$(call say,LD)
+	$(Q)$(CC) $(SAN) -o $@ $< -lpthread
 
 $(B)/tests/%_test: $(B)/tests/%_test.o $(TEST_LIB) $(B)/libsocksplice.a
-	$(CC) $(SAN) -o $@ $^ $(LDLIBS) -lcmocka
+	$(call say,LD)
+	$(Q)$(CC) $(SAN) -o $@ $^ $(LDLIBS) -lcmocka
 
 .PHONY: tests
 tests: $(TEST_BIN) $(TOOL_BIN)

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Connections are few and short: each is accepted, read, answered and closed
+ * before the next one, so there is no state to bound. Each has a time limit,
+ * and a stop of the daemon cuts all of them off.
+ */
+#include "control.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "control_json.h"
+#include "log.h"
+
+#define CONTROL_TIMEOUT_MS 5000
+#define CONTROL_FLOWS_PER_READ 256
+
+struct control {
+	const struct config *config;
+	struct worker *worker;
+	int listen_fd;
+};
+
+struct control_client {
+	int fd, stop_fd;
+	int64_t deadline_ms;
+};
+
+static int64_t control_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Waits until the client is ready; false: time is over, or the daemon stops. */
+static bool control_wait(const struct control_client *client, short events)
+{
+	struct pollfd fds[2] = {{.fd = client->fd, .events = events}, {.fd = client->stop_fd, .events = POLLIN}};
+	int64_t left_ms = client->deadline_ms - control_now_ms();
+
+	return left_ms > 0 && poll(fds, 2, (int)left_ms) > 0 && !fds[1].revents;
+}
+
+enum control_request control_parse(const char *line, size_t bytes)
+{
+	static const char *const names[] = {
+		[CONTROL_STATUS] = "status", [CONTROL_STATS] = "stats", [CONTROL_FLOWS] = "flows"};
+
+	for (int i = 0; i < CONTROL_INVALID; i++)
+		if (bytes == strlen(names[i]) && !memcmp(line, names[i], bytes))
+			return (enum control_request)i;
+	return CONTROL_INVALID;
+}
+
+/* /run/socksplice does not survive a reboot. Only the last directory is made. */
+static void control_make_directory(const char *path)
+{
+	char directory[sizeof(((struct config *)0)->control)];
+	char *slash;
+
+	snprintf(directory, sizeof(directory), "%s", path);
+	slash = strrchr(directory, '/');
+	if (!slash || slash == directory)
+		return;
+	*slash = 0;
+	mkdir(directory, 0755);
+}
+
+/* Does a daemon answer there? A file left by a killed one is refused at once. */
+static bool control_is_live(const struct sockaddr_un *address)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool live = fd >= 0 && !connect(fd, (const struct sockaddr *)address, sizeof(*address));
+
+	if (fd >= 0)
+		close(fd);
+	return live;
+}
+
+static int control_listen(const struct sockaddr_un *address, char *error, uint32_t error_bytes)
+{
+	int fd, err;
+	mode_t mask;
+
+	if (control_is_live(address)) {
+		snprintf(error, error_bytes,
+			 "a daemon already listens on %s; stop it, or give this one its own `control`",
+			 address->sun_path);
+		return -EADDRINUSE;
+	}
+	unlink(address->sun_path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	mask = umask(0177);
+	err = fd < 0 || bind(fd, (const struct sockaddr *)address, sizeof(*address)) || listen(fd, 16) ? -errno : 0;
+	umask(mask);
+	if (!err)
+		return fd;
+	snprintf(error, error_bytes, "control socket %s: %s", address->sun_path, strerror(-err));
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+int control_create(struct control **out, const struct config *config, struct worker *worker, char *error,
+		   uint32_t error_bytes)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct control *control = calloc(1, sizeof(*control));
+	int fd;
+
+	if (!control)
+		return -ENOMEM;
+	memcpy(address.sun_path, config->control, sizeof(address.sun_path));
+	control_make_directory(config->control);
+	fd = control_listen(&address, error, error_bytes);
+	if (fd < 0) {
+		free(control);
+		return fd;
+	}
+	*control = (struct control){.config = config, .worker = worker, .listen_fd = fd};
+	*out = control;
+	return 0;
+}
+
+void control_destroy(struct control *control)
+{
+	if (!control)
+		return;
+	close(control->listen_fd);
+	unlink(control->config->control);
+	free(control);
+}
+
+static int control_write(const char *data, size_t bytes, void *ctx)
+{
+	const struct control_client *client = ctx;
+
+	while (bytes) {
+		ssize_t sent;
+
+		if (!control_wait(client, POLLOUT))
+			return -1;
+		sent = send(client->fd, data, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (sent < 0 && errno != EAGAIN)
+			return -1;
+		if (sent > 0) {
+			data += sent;
+			bytes -= (size_t)sent;
+		}
+	}
+	return 0;
+}
+
+static void control_answer(struct control_client *client, json_t *json)
+{
+	if (json && !json_dump_callback(json, control_write, client, JSON_COMPACT))
+		control_write("\n", 1, client);
+	json_decref(json);
+}
+
+static void control_answer_error(struct control_client *client, const char *text)
+{
+	control_answer(client, json_pack("{s:s}", "error", text));
+}
+
+static void control_answer_stats(struct control *control, struct control_client *client, enum control_request request)
+{
+	struct worker_stats *stats = calloc(1, sizeof(*stats));
+
+	if (!stats)
+		return;
+	if (worker_read_stats(control->worker, stats))
+		control_answer_error(client, "the data path does not answer");
+	else
+		control_answer(client, request == CONTROL_STATUS
+					       ? control_json_status(control->config, control->worker, stats)
+					       : control_json_stats(stats));
+	free(stats);
+}
+
+/* One element after the other: memory does not grow with the number of flows. */
+static int control_write_flows(struct control_client *client, const struct worker_flow_row *rows, int count,
+			       const char **separator)
+{
+	uint64_t now_ns = (uint64_t)control_now_ms() * 1000000;
+	int err = 0;
+
+	for (int i = 0; i < count && !err; i++) {
+		json_t *flow = control_json_flow(&rows[i], now_ns);
+
+		err = !flow || control_write(*separator, 1, client) ||
+		      json_dump_callback(flow, control_write, client, JSON_COMPACT);
+		json_decref(flow);
+		*separator = ",";
+	}
+	return err;
+}
+
+static void control_answer_flows(struct control *control, struct control_client *client)
+{
+	struct worker_flow_row *rows = calloc(CONTROL_FLOWS_PER_READ, sizeof(*rows));
+	const char *separator = "[";
+	uint32_t cursor = 0;
+	int count = 0, err = rows ? 0 : -1;
+
+	while (!err && (count = worker_read_flows(control->worker, &cursor, rows, CONTROL_FLOWS_PER_READ)) > 0)
+		err = control_write_flows(client, rows, count, &separator);
+	if (count < 0)
+		control_answer_error(client, "the data path does not answer");
+	else if (!err && *separator == '[')
+		control_write("[]\n", 3, client);
+	else if (!err)
+		control_write("]\n", 2, client);
+	free(rows);
+}
+
+static void control_handle(struct control *control, struct control_client *client)
+{
+	char line[CONTROL_REQUEST_BYTES];
+	size_t have = 0;
+	char *end = NULL;
+	enum control_request request;
+
+	while (!end && have < sizeof(line)) {
+		ssize_t got;
+
+		if (!control_wait(client, POLLIN))
+			return;
+		got = recv(client->fd, line + have, sizeof(line) - have, MSG_DONTWAIT);
+		if (got <= 0)
+			return;
+		end = memchr(line + have, '\n', (size_t)got);
+		have += (size_t)got;
+	}
+	request = end ? control_parse(line, (size_t)(end - line)) : CONTROL_INVALID;
+	if (request == CONTROL_INVALID)
+		control_answer_error(client, "unknown request; status, stats and flows are known");
+	else if (request == CONTROL_FLOWS)
+		control_answer_flows(control, client);
+	else
+		control_answer_stats(control, client, request);
+}
+
+void control_serve(struct control *control, int stop_fd)
+{
+	struct pollfd fds[2] = {{.fd = control->listen_fd, .events = POLLIN}, {.fd = stop_fd, .events = POLLIN}};
+
+	for (;;) {
+		struct control_client client = {.stop_fd = stop_fd};
+
+		if (poll(fds, 2, -1) < 0 && errno != EINTR) {
+			log_error("control: poll: %s", strerror(errno));
+			return;
+		}
+		if (fds[1].revents)
+			return;
+		client.fd = accept4(control->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+		if (client.fd < 0) {
+			const struct timespec pause = {.tv_nsec = 100000000};
+
+			/* out of descriptors: the connection stays in the queue, and must not keep us busy */
+			if (errno == EMFILE || errno == ENFILE)
+				nanosleep(&pause, NULL);
+			continue;
+		}
+		client.deadline_ms = control_now_ms() + CONTROL_TIMEOUT_MS;
+		control_handle(control, &client);
+		close(client.fd);
+	}
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+#include "control_json.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SET(object, key, value) json_object_set_new(object, key, json_integer((json_int_t)(value)))
+
+static void control_format_endpoint(const struct endpoint *endpoint, char *out, size_t bytes)
+{
+	char text[INET6_ADDRSTRLEN];
+
+	if (addr_is_ipv4(&endpoint->addr)) {
+		inet_ntop(AF_INET, &endpoint->addr.words[3], text, sizeof(text));
+		snprintf(out, bytes, "%s:%u", text, be16(endpoint->port));
+	} else {
+		inet_ntop(AF_INET6, endpoint->addr.bytes, text, sizeof(text));
+		snprintf(out, bytes, "[%s]:%u", text, be16(endpoint->port));
+	}
+}
+
+static json_t *control_json_endpoint(const struct endpoint *endpoint)
+{
+	char text[INET6_ADDRSTRLEN + 10];
+
+	control_format_endpoint(endpoint, text, sizeof(text));
+	return json_string(text);
+}
+
+static json_t *control_json_interfaces(const struct worker *worker)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < worker_port_count(worker); i++) {
+		const struct worker_port *port = worker_port(worker, i);
+
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:s}", "name", port->name, "xdp",
+						      port->xdp, "xsk", port->xsk, "attach",
+						      port->adopted ? "external" : "load", "queues", (int)port->queues,
+						      "mtu", (int)port->mtu, "reason", port->reason));
+	}
+	return list;
+}
+
+static json_t *control_json_fallbacks(const struct worker *worker, const struct worker_stats *stats)
+{
+	json_t *list = json_array();
+
+	if (!stats->frames.huge_pages)
+		json_array_append_new(list, json_string("packet memory: normal pages (no huge pages free)"));
+	if (!stats->uring.defer_taskrun)
+		json_array_append_new(list, json_string("io_uring: no deferred task running (kernel before 6.1)"));
+	if (!stats->uring.recv_bundle)
+		json_array_append_new(list,
+				      json_string("io_uring: recvmsg instead of bundled receive (kernel before 6.10)"));
+	for (uint32_t i = 0; i < worker_port_count(worker); i++)
+		if (!strcmp(worker_port(worker, i)->xdp, "generic"))
+			json_array_append_new(list, json_sprintf("%s: generic XDP", worker_port(worker, i)->name));
+	return list;
+}
+
+static json_t *control_json_flow_counts(const struct worker_stats *stats)
+{
+	return json_pack("{s:i, s:i, s:i, s:i, s:i}", "established", (int)stats->gauges.established, "half_open",
+			 (int)stats->gauges.half_open, "time_wait", (int)stats->gauges.time_wait, "dialing",
+			 (int)stats->bridge_gauges.dialing, "relaying", (int)stats->bridge_gauges.relaying);
+}
+
+json_t *control_json_status(const struct config *config, const struct worker *worker, const struct worker_stats *stats)
+{
+	json_t *root = json_object();
+
+	json_object_set_new(root, "version", json_string(SOCKSPLICE_VERSION));
+	json_object_set_new(root, "ready", json_true());
+	SET(root, "pid", getpid());
+	SET(root, "uptime_seconds", stats->uptime_ns / 1000000000);
+	json_object_set_new(root, "interfaces", control_json_interfaces(worker));
+	json_object_set_new(root, "upstream",
+			    json_pack("{s:s, s:o, s:I, s:I}", "name", config->upstream.name, "server",
+				      control_json_endpoint(&config->upstream.server), "dials",
+				      (json_int_t)stats->bridge.dials, "connects_ok",
+				      (json_int_t)stats->bridge.connects_ok));
+	json_object_set_new(root, "flows", control_json_flow_counts(stats));
+	json_object_set_new(root, "simd", json_string(stats->simd));
+	json_object_set_new(root, "fallbacks", control_json_fallbacks(worker, stats));
+	return root;
+}
+
+static json_t *control_json_frames(const struct worker_frames *frames)
+{
+	json_t *group = json_object();
+
+	SET(group, "total", frames->total);
+	SET(group, "pool", frames->pool);
+	SET(group, "fill", frames->fill);
+	SET(group, "rx", frames->rx);
+	SET(group, "flows", frames->flows);
+	SET(group, "tx", frames->tx);
+	SET(group, "completion", frames->completion);
+	SET(group, "flows_recv", frames->flows_recv);
+	SET(group, "pool_low_water", frames->pool_low_water);
+	SET(group, "pool_exhausted", frames->pool_exhausted);
+	SET(group, "frame_bytes", frames->frame_bytes);
+	json_object_set_new(group, "huge_pages", json_boolean(frames->huge_pages));
+	SET(group, "numa_node", frames->numa_node);
+	return group;
+}
+
+static json_t *control_json_stack(const struct worker_stats *stats)
+{
+	json_t *group = json_object();
+
+#define X(name) SET(group, #name, stats->stack.name);
+	STACK_COUNTERS(X)
+#undef X
+	SET(group, "flows_now", stats->gauges.flows);
+	SET(group, "half_open_now", stats->gauges.half_open);
+	SET(group, "established_now", stats->gauges.established);
+	SET(group, "time_wait_now", stats->gauges.time_wait);
+	return group;
+}
+
+static json_t *control_json_drops(const struct worker_stats *stats)
+{
+	json_t *group = json_object();
+
+#define X(name, text)                                                                                                  \
+	if (DROP_##name != DROP_NONE)                                                                                  \
+		SET(group, #text, stats->stack.dropped[DROP_##name]);
+	DROP_REASONS(X)
+#undef X
+	return group;
+}
+
+static json_t *control_json_xdp(const struct worker_stats *stats)
+{
+	json_t *group = json_object();
+
+#define X(name, text) SET(group, #text, stats->xdp[XDP_COUNT_##name]);
+	XDP_VERDICTS(X)
+#undef X
+#define X(name, text)                                                                                                  \
+	if (DROP_##name != DROP_NONE)                                                                                  \
+		SET(group, "drop_" #text, stats->xdp[XDP_COUNT_DROP_##name]);
+	DROP_REASONS(X)
+#undef X
+	return group;
+}
+
+static json_t *control_json_bridge(const struct worker_stats *stats)
+{
+	json_t *group = json_object();
+
+#define X(name) SET(group, #name, stats->bridge.name);
+	BRIDGE_COUNTERS(X)
+#undef X
+	SET(group, "dialing_now", stats->bridge_gauges.dialing);
+	SET(group, "accepting_now", stats->bridge_gauges.accepting);
+	SET(group, "relaying_now", stats->bridge_gauges.relaying);
+	SET(group, "closing_now", stats->bridge_gauges.closing);
+	return group;
+}
+
+static json_t *control_json_uring(const struct worker_uring *uring)
+{
+	return json_pack("{s:b, s:b, s:I, s:I, s:I}", "defer_taskrun", uring->defer_taskrun, "recv_bundle",
+			 uring->recv_bundle, "submits", (json_int_t)uring->submits, "completions",
+			 (json_int_t)uring->completions, "waits", (json_int_t)uring->waits);
+}
+
+static json_t *control_json_xsk(const struct worker_xsk *xsk)
+{
+	json_t *group = json_object();
+
+	SET(group, "rx_packets", xsk->rx_packets);
+	SET(group, "tx_packets", xsk->tx_packets);
+	SET(group, "tx_kicks", xsk->tx_kicks);
+	SET(group, "tx_ring_full", xsk->tx_ring_full);
+	SET(group, "kernel_rx_dropped", xsk->kernel_rx_dropped);
+	SET(group, "kernel_rx_ring_full", xsk->kernel_rx_ring_full);
+	SET(group, "kernel_fill_empty", xsk->kernel_fill_empty);
+	return group;
+}
+
+json_t *control_json_stats(const struct worker_stats *stats)
+{
+	json_t *root = json_object();
+
+	SET(root, "uptime_seconds", stats->uptime_ns / 1000000000);
+	json_object_set_new(root, "simd", json_string(stats->simd));
+	json_object_set_new(root, "frames", control_json_frames(&stats->frames));
+	json_object_set_new(root, "stack", control_json_stack(stats));
+	json_object_set_new(root, "drops", control_json_drops(stats));
+	json_object_set_new(root, "xdp", control_json_xdp(stats));
+	json_object_set_new(root, "bridge", control_json_bridge(stats));
+	json_object_set_new(root, "uring", control_json_uring(&stats->uring));
+	json_object_set_new(root, "xsk", control_json_xsk(&stats->xsk));
+	return root;
+}
+
+json_t *control_json_flow(const struct worker_flow_row *row, uint64_t now_ns)
+{
+	json_t *flow = json_object();
+
+	json_object_set_new(flow, "client", control_json_endpoint(&row->flow.client));
+	json_object_set_new(flow, "destination", control_json_endpoint(&row->flow.destination));
+	json_object_set_new(flow, "upstream", json_string(row->upstream));
+	json_object_set_new(flow, "tier", json_string("relay"));
+	json_object_set_new(flow, "state", json_string(row->flow.state));
+	json_object_set_new(flow, "upstream_state", json_string(row->upstream_state));
+	SET(flow, "bytes_from_client", row->flow.bytes_from_client);
+	SET(flow, "bytes_to_client", row->flow.bytes_to_client);
+	SET(flow, "age_ms", (now_ns - row->flow.created_ns) / 1000000);
+	SET(flow, "srtt_us", row->flow.srtt_us);
+	SET(flow, "cwnd_bytes", row->flow.cwnd_bytes);
+	SET(flow, "receive_queue_bytes", row->flow.receive_queue_bytes);
+	SET(flow, "send_queue_bytes", row->flow.send_queue_bytes);
+	SET(flow, "retransmitted", row->flow.retransmitted);
+	return flow;
+}

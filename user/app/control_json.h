@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* What the control socket says, as JSON. */
+#ifndef SOCKSPLICE_CONTROL_JSON_H
+#define SOCKSPLICE_CONTROL_JSON_H
+
+#include <jansson.h>
+
+#include "config.h"
+#include "worker.h"
+
+/* Each returns a new reference, or NULL when memory is out. */
+json_t *control_json_status(const struct config *config, const struct worker *worker, const struct worker_stats *stats);
+json_t *control_json_stats(const struct worker_stats *stats);
+json_t *control_json_flow(const struct worker_flow_row *row, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "config_yaml.h"
+#include "ctl.h"
+#include "doctor.h"
+#include "run.h"
+
+#define EXIT_USAGE 2
+#define EXIT_CONFIG 3
+
+static const char main_default_config[] = "/etc/socksplice/socksplice.yml";
+static const char main_default_control[] = "/run/socksplice/control.sock";
+
+static const char main_help[] =
+	"socksplice: sends a network's TCP through a SOCKS5 server\n"
+	"\n"
+	"  socksplice run    [-c FILE]            the daemon, in the foreground\n"
+	"  socksplice check  [-c FILE]            says what is wrong with a configuration\n"
+	"  socksplice doctor [-c FILE] [--json]   what this machine can do, and which path each interface gets\n"
+	"  socksplice status [-c FILE | --control PATH] [--json]   is it working?\n"
+	"  socksplice stats  [-c FILE | --control PATH] [--json]   every counter\n"
+	"  socksplice flows  [-c FILE | --control PATH] [--json]   connections now\n"
+	"\n"
+	"  -c, --config FILE    configuration (default /etc/socksplice/socksplice.yml)\n"
+	"      --control PATH   control socket of the daemon (default: the configuration's, else\n"
+	"                       /run/socksplice/control.sock)\n"
+	"      --json           for scripts\n"
+	"  -h, --help           this text\n"
+	"  -V, --version        the version\n"
+	"\n"
+	"Exit codes: 0 done; 1 failed (run: the log says why; doctor: the gateway cannot run here);\n"
+	"2 wrong usage; 3 wrong configuration; 4 no daemon answers.\n";
+
+struct main_options {
+	const char *config_path;
+	const char *control_path;
+	bool as_json;
+};
+
+static struct config main_config;
+
+static int main_load(const struct main_options *options)
+{
+	const char *path = options->config_path ? options->config_path : main_default_config;
+	struct config_error error;
+
+	if (!config_load(path, &main_config, &error))
+		return 0;
+	fprintf(stderr, "socksplice: %s\n", error.text);
+	return EXIT_CONFIG;
+}
+
+static int main_run(const struct main_options *options)
+{
+	int code = main_load(options);
+
+	return code ? code : run_daemon(&main_config);
+}
+
+static int main_check(const struct main_options *options)
+{
+	int code = main_load(options);
+
+	if (!code)
+		printf("%s: all right\n", options->config_path ? options->config_path : main_default_config);
+	return code;
+}
+
+static int main_doctor(const struct main_options *options)
+{
+	int code = options->config_path ? main_load(options) : 0;
+
+	return code ? code : doctor_run(options->config_path ? &main_config : NULL, options->as_json);
+}
+
+static int main_ask(const char *command, const struct main_options *options)
+{
+	const char *path = options->control_path ? options->control_path : main_default_control;
+
+	if (!options->control_path && options->config_path) {
+		int code = main_load(options);
+
+		if (code)
+			return code;
+		path = main_config.control;
+	}
+	return ctl_run(command, path, options->as_json);
+}
+
+static int main_dispatch(const char *command, const struct main_options *options)
+{
+	if (!strcmp(command, "run"))
+		return main_run(options);
+	if (!strcmp(command, "check"))
+		return main_check(options);
+	if (!strcmp(command, "doctor"))
+		return main_doctor(options);
+	if (!strcmp(command, "status") || !strcmp(command, "stats") || !strcmp(command, "flows"))
+		return main_ask(command, options);
+	fprintf(stderr, "socksplice: unknown command \"%s\"; --help lists them\n", command);
+	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option long_options[] = {
+		{"config", required_argument, NULL, 'c'}, {"control", required_argument, NULL, 'C'},
+		{"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0},
+	};
+	struct main_options options = {0};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "c:hV", long_options, NULL)) != -1) {
+		switch (option) {
+		case 'c':
+			options.config_path = optarg;
+			break;
+		case 'C':
+			options.control_path = optarg;
+			break;
+		case 'j':
+			options.as_json = true;
+			break;
+		case 'h':
+			fputs(main_help, stdout);
+			return 0;
+		case 'V':
+			puts("socksplice " SOCKSPLICE_VERSION);
+			return 0;
+		default:
+			return EXIT_USAGE;
+		}
+	}
+	if (optind + 1 != argc) {
+		fprintf(stderr, "socksplice: one command is expected; --help lists them\n");
+		return EXIT_USAGE;
+	}
+	return main_dispatch(argv[optind], &options);
+}
