@@ -87,5 +87,13 @@ tests: $(TEST_BIN) $(TOOL_BIN)
 
 -include $(OBJ:.o=.d) $(TEST_BIN:=.d) $(TOOL_BIN:=.d)
 
+setup:
+	@scripts/setup.sh build test
+
+# The Makefile is read again after the set-up, when pkg-config knows the libraries.
+demo: setup
+	@$(MAKE) --no-print-directory -j2 all
+	@scripts/demo.sh
+
 clean:
 	rm -rf build build-asan build-fuzz
