@@ -235,6 +235,7 @@ void flow_add_work(struct stack *stack, struct flow *flow)
 	else
 		stack->flows[stack->work.tail].work_next = index;
 	stack->work.tail = index;
+	stack->work.count++;
 }
 
 void flow_remove_work(struct stack *stack, struct flow *flow)
@@ -249,6 +250,7 @@ void flow_remove_work(struct stack *stack, struct flow *flow)
 		stack->work.tail = flow->work_prev;
 	else
 		stack->flows[flow->work_next].work_prev = flow->work_prev;
+	stack->work.count--;
 	flow->linked_work = false;
 }
 

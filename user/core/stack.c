@@ -65,12 +65,12 @@ static bool stack_tcp_checksum_ok(const uint8_t *packet, const struct packet_vie
 	return csum_fold(csum_partial(tcp, l4_bytes, pseudo)) == 0;
 }
 
-/* Addresses that no honest sender has: multicast, broadcast, loopback, unspecified. */
-static bool stack_source_ok(const struct addr *a)
+/* Multicast, broadcast, loopback, unspecified: neither end of a connection (RFC 9293 3.9.2.3). */
+static bool stack_address_ok(const struct addr *a)
 {
 	if (addr_is_ipv4(a))
 		return a->bytes[12] != 0 && a->bytes[12] != 127 && a->bytes[12] < 224;
-	return a->bytes[0] != 0xff && (a->words[0] | a->words[1] | a->words[2]) != 0;
+	return a->bytes[0] != 0xff && (a->words[0] | a->words[1] | a->words[2]) != 0; /* also ::, ::1 and ::a.b.c.d */
 }
 
 static enum drop_reason stack_check_packet(const struct stack *stack, uint16_t port, const uint8_t *packet,
@@ -80,7 +80,10 @@ static enum drop_reason stack_check_packet(const struct stack *stack, uint16_t p
 		return DROP_FRAGMENT;
 	if (!view->ip_version || view->l4_proto != IPPROTO_TCP)
 		return DROP_BAD_IP_HDR; /* the XDP program does not send such packets up */
-	if (!stack_source_ok(&view->src) || !view->sport || !view->dport)
+	if (!stack_address_ok(&view->src) || !stack_address_ok(&view->dst) || !view->sport || !view->dport)
+		return DROP_BAD_ADDRESS;
+	/* an IPv4-mapped address on the wire would be mistaken for IPv4 */
+	if (view->ip_version == 6 && (addr_is_ipv4(&view->src) || addr_is_ipv4(&view->dst)))
 		return DROP_BAD_ADDRESS;
 	if (!stack_ipv4_checksum_ok(packet, view))
 		return DROP_IP_CHECKSUM;
@@ -118,7 +121,7 @@ void stack_input(struct stack *stack, uint16_t port, uint32_t frame, uint16_t of
 	}
 	flow = flow_lookup(stack, &view);
 	if (flow) {
-		tcp_input(stack, flow, &view, frame, off, now_ns);
+		tcp_input(stack, flow, port, &view, frame, off, now_ns);
 		return;
 	}
 	stack_input_stray(stack, port, &view, packet, now_ns);
@@ -127,21 +130,22 @@ void stack_input(struct stack *stack, uint16_t port, uint32_t frame, uint16_t of
 
 static void stack_flush_flow(struct stack *stack, struct flow *flow, uint64_t now_ns)
 {
+	if (flow->state == FLOW_SYN_RECEIVED) {
+		if (flow->ack_now)
+			tcp_send_synack(stack, flow, now_ns);
+		return;
+	}
 	tcp_output(stack, flow, now_ns);
-	if (flow->ack_now && flow->state >= FLOW_ESTABLISHED)
+	if (flow->ack_now)
 		tcp_send_ack(stack, flow, now_ns);
 }
 
 void stack_flush(struct stack *stack, uint64_t now_ns)
 {
-	uint32_t last = stack->work.tail;
-	bool more = last != FLOW_NONE;
-
-	/* one pass: who must wait for the ring is appended behind `last` */
-	while (more && stack->work.head != FLOW_NONE) {
+	/* one pass: who must wait for the ring is appended again */
+	for (uint32_t left = stack->work.count; left && stack->work.head != FLOW_NONE; left--) {
 		struct flow *flow = &stack->flows[stack->work.head];
 
-		more = stack->work.head != last;
 		flow_remove_work(stack, flow);
 		stack_flush_flow(stack, flow, now_ns);
 	}
@@ -257,24 +261,19 @@ static void stack_enqueue(struct stack *stack, struct flow *flow, uint32_t index
 void stack_send(struct stack *stack, struct flow *flow, uint32_t frame_index, uint16_t off, uint16_t len,
 		uint64_t now_ns)
 {
-	uint16_t most = tcp_segment_bytes(flow);
 	struct frame *frame = stack_frame(stack, frame_index);
-	uint32_t piece = frame_index;
 
 	assert(!flow->fin_queued && off >= BUILD_MAX_HEADER_BYTES);
+	if (!len) {
+		frame_put(stack->pool, frame_index);
+		return;
+	}
+	if (frame->owner != FRAME_FLOW)
+		frame_set_owner(stack->pool, frame_index, FRAME_FLOW);
 	frame->off = off;
 	frame->len = len;
+	tcp_restart_after_idle(stack, flow, now_ns);
 	stack_enqueue(stack, flow, frame_index);
-	/* one frame is one segment: what is too long is cut */
-	while (stack_frame(stack, piece)->len > most) {
-		if (!tcp_split_frame(stack, flow, piece, most)) {
-			/* bytes that cannot be sent in order cannot be left out either */
-			stack->counters.no_frame++;
-			stack_abort(stack, flow, now_ns);
-			return;
-		}
-		piece = stack_frame(stack, piece)->next;
-	}
 	if (!stack_send_room(flow))
 		flow->send_blocked = true;
 	flow_add_work(stack, flow);
@@ -290,7 +289,7 @@ void stack_shutdown(struct stack *stack, struct flow *flow, uint64_t now_ns)
 void stack_abort(struct stack *stack, struct flow *flow, uint64_t now_ns)
 {
 	(void)now_ns;
-	if (flow->state == FLOW_CLOSED || flow->state == FLOW_TIME_WAIT)
+	if (!flow->owner_knows)
 		return;
 	tcp_send_reset(stack, flow);
 	flow_end(stack, flow, FLOW_END_ABORTED);

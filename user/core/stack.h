@@ -14,7 +14,8 @@
  * flow_closed is called exactly once for every flow that was opened and not
  * refused by the owner; afterwards the owner must not use the flow. When both
  * sides closed in order it comes as the flow enters TIME_WAIT (or LAST_ACK
- * is acknowledged): nothing is left to deliver then.
+ * is acknowledged): nothing more arrives then, and what the owner has not
+ * consumed it takes inside the call-back by stack_take_receive_queue().
  * With `early_accept` the SYN-ACK is sent at once and flow_opened comes when
  * the client's handshake is complete; stack_accept() is then a no-op.
  */

@@ -109,8 +109,10 @@ struct flow {
 	uint32_t recover; /* snd_nxt when recovery began */
 	uint8_t dup_acks;
 	bool in_recovery, after_timeout, reordering_seen, probe_outstanding;
+	bool retransmit_now; /* recovery has begun: one lost frame goes out whatever the window says */
 	uint8_t rtx_mode, rtx_count;
-	uint32_t sack_high; /* highest byte that was selectively acknowledged */
+	uint32_t sack_high;        /* highest byte that was selectively acknowledged */
+	uint32_t sack_high_before; /* the same before the segment that is being processed */
 	uint64_t rack_sent_ns, rack_rtt_ns, min_rtt_ns;
 	uint32_t rack_end_seq;
 	uint64_t srtt_ns, rttvar_ns, rto_ns;
@@ -223,8 +225,8 @@ void halfopen_leave(struct stack *stack, struct flow *flow);
 
 /* tcp_in.c */
 /* `frame` is taken over on every path. */
-void tcp_input(struct stack *stack, struct flow *flow, const struct packet_view *view, uint32_t frame, uint16_t off,
-	       uint64_t now_ns);
+void tcp_input(struct stack *stack, struct flow *flow, uint16_t port, const struct packet_view *view, uint32_t frame,
+	       uint16_t off, uint64_t now_ns);
 void tcp_open(struct stack *stack, uint16_t port, const struct packet_view *view, const uint8_t *packet,
 	      uint64_t now_ns);
 
@@ -256,6 +258,8 @@ void tcp_detect_loss(struct stack *stack, struct flow *flow, uint64_t now_ns);
 void tcp_enter_recovery(struct stack *stack, struct flow *flow);
 void tcp_timeout_loss(struct stack *stack, struct flow *flow);
 void tcp_cwnd_start(struct stack *stack, struct flow *flow);
+/* Before new data is queued: a window that was not used for long tells nothing (RFC 5681 4.1). */
+void tcp_restart_after_idle(struct stack *stack, struct flow *flow, uint64_t now_ns);
 
 /* tcp_out.c */
 void tcp_send_synack(struct stack *stack, struct flow *flow, uint64_t now_ns);
@@ -274,6 +278,8 @@ bool tcp_send_fin(struct stack *stack, struct flow *flow, uint64_t now_ns);
 /* Cuts a frame of the send queue behind `bytes` of payload; false: no frame free. */
 bool tcp_split_frame(struct stack *stack, struct flow *flow, uint32_t index, uint16_t bytes);
 uint16_t tcp_segment_bytes(const struct flow *flow);
+/* The MSS that we announce (RFC 9293 3.7.1, RFC 6691). */
+uint16_t tcp_own_mss(const struct stack *stack, const struct flow *flow);
 
 /* tcp_timer.c */
 void tcp_timer_expired(void *stack, struct wheel_timer *timer, uint64_t now_ns);

@@ -128,6 +128,14 @@ static void tcp_cwnd_grow(struct stack *stack, struct flow *flow, uint32_t acked
 	}
 }
 
+void tcp_restart_after_idle(struct stack *stack, struct flow *flow, uint64_t now_ns)
+{
+	uint32_t initial = TCP_INITIAL_WINDOW_SEGMENTS * (uint32_t)flow->mss;
+
+	if (flow->send_head == FRAME_NONE && now_ns - flow->active_ns > flow->rto_ns && flow->cwnd_bytes > initial)
+		tcp_cwnd_set(stack, flow, initial);
+}
+
 static void tcp_halve(struct flow *flow)
 {
 	uint32_t flight = flow->snd_nxt - flow->snd_una;
@@ -143,8 +151,9 @@ void tcp_enter_recovery(struct stack *stack, struct flow *flow)
 		return;
 	stack->counters.fast_recoveries++;
 	tcp_halve(flow);
-	flow->in_recovery = true;
-	tcp_cwnd_set(stack, flow, flow->ssthresh_bytes);
+	flow->in_recovery = flow->retransmit_now = true;
+	/* without SACK the three duplicate ACKs stand for segments that have left (RFC 5681 3.2 step 3) */
+	tcp_cwnd_set(stack, flow, flow->ssthresh_bytes + (flow->use_sack ? 0 : TCP_DUP_THRESHOLD * flow->mss));
 }
 
 static void tcp_mark_lost(struct flow *flow, struct frame *frame)
@@ -156,10 +165,27 @@ static void tcp_mark_lost(struct flow *flow, struct frame *frame)
 	flow->pipe_bytes -= frame->len;
 }
 
+/* A client that timed us out while the first segment stands as received has reneged (RFC 2018 section 8). */
+static void tcp_forget_sacks(struct stack *stack, struct flow *flow)
+{
+	if (flow->send_head == flow->send_next || !(stack_frame(stack, flow->send_head)->tcp_flags & SEND_SACKED))
+		return;
+	for (uint32_t i = flow->send_head; i != flow->send_next; i = stack_frame(stack, i)->next) {
+		struct frame *frame = stack_frame(stack, i);
+
+		if (!(frame->tcp_flags & SEND_SACKED))
+			continue;
+		frame->tcp_flags &= (uint16_t)~SEND_SACKED;
+		flow->sacked_frames--;
+		flow->pipe_bytes += frame->len;
+	}
+}
+
 void tcp_timeout_loss(struct stack *stack, struct flow *flow)
 {
 	if (!flow->after_timeout)
 		tcp_halve(flow);
+	tcp_forget_sacks(stack, flow);
 	flow->in_recovery = false;
 	flow->after_timeout = true;
 	flow->recover = flow->snd_nxt;
@@ -185,7 +211,8 @@ static void tcp_rack_delivered(struct flow *flow, const struct frame *frame, uin
 		flow->rack_end_seq = end;
 		flow->rack_rtt_ns = rtt_ns;
 	}
-	if (!(frame->tcp_flags & SEND_RETRANSMITTED) && flow->sacked_frames && seq_lt(end, flow->sack_high))
+	/* above what was delivered before this segment came: else a lost ACK would look like reordering */
+	if (!(frame->tcp_flags & SEND_RETRANSMITTED) && seq_lt(end, flow->sack_high_before))
 		flow->reordering_seen = true;
 }
 
@@ -248,7 +275,7 @@ static void tcp_sack_frame(struct flow *flow, struct frame *frame, uint64_t now_
 
 static void tcp_sacked(struct stack *stack, struct flow *flow, const struct tcp_options *options, uint64_t now_ns)
 {
-	bool useful = false;
+	bool useful = flow->sacked_frames, any = false;
 
 	for (int i = 0; i < options->sack_count; i++) {
 		const struct sack_block *block = &options->sacks[i];
@@ -257,11 +284,11 @@ static void tcp_sacked(struct stack *stack, struct flow *flow, const struct tcp_
 		if (!seq_lt(block->start, block->end) || seq_lt(block->start, flow->snd_una) ||
 		    seq_lt(flow->snd_nxt, block->end))
 			continue;
-		useful = true;
-		if (!flow->sacked_frames || seq_lt(flow->sack_high, block->end))
+		if (!useful || seq_lt(flow->sack_high, block->end))
 			flow->sack_high = block->end;
+		useful = any = true;
 	}
-	if (!useful)
+	if (!any)
 		return;
 	for (uint32_t f = flow->send_head; f != flow->send_next; f = stack_frame(stack, f)->next) {
 		struct frame *frame = stack_frame(stack, f);
@@ -307,14 +334,16 @@ static void tcp_pop_acknowledged(struct stack *stack, struct flow *flow, uint32_
 	}
 }
 
-static void tcp_recovery_progress(struct stack *stack, struct flow *flow)
+static void tcp_recovery_progress(struct stack *stack, struct flow *flow, uint32_t acked_bytes)
 {
 	if (!seq_lt(flow->snd_una, flow->recover)) {
 		if (flow->in_recovery)
 			tcp_cwnd_set(stack, flow, flow->ssthresh_bytes);
 		flow->in_recovery = flow->after_timeout = false;
 	} else if (flow->in_recovery && !flow->use_sack && flow->send_head != flow->send_next) {
-		/* RFC 6582 3.2: a partial ACK shows the next hole */
+		/* RFC 6582 3.2 step 3: a partial ACK shows the next hole; the window is deflated by what has left */
+		tcp_cwnd_set(stack, flow, flow->cwnd_bytes - MIN(acked_bytes, flow->cwnd_bytes) + flow->mss);
+		flow->retransmit_now = true;
 		tcp_mark_lost(flow, stack_frame(stack, flow->send_head));
 	}
 }
@@ -334,7 +363,7 @@ static void tcp_new_ack(struct stack *stack, struct flow *flow, uint32_t ack, ui
 	flow->rtx_count = 0;
 	flow->probe_outstanding = false;
 	if (flow->in_recovery || flow->after_timeout)
-		tcp_recovery_progress(stack, flow);
+		tcp_recovery_progress(stack, flow, acked);
 	if (!flow->in_recovery)
 		tcp_cwnd_grow(stack, flow, acked, flight);
 	tcp_timer_update(stack, flow, true, now_ns);
@@ -365,7 +394,9 @@ static void tcp_window_opened(struct stack *stack, struct flow *flow)
 
 static void tcp_update_send_window(struct flow *flow, const struct packet_view *view)
 {
-	/* RFC 9293 3.10.7.4: only from a newer segment */
+	/* RFC 9293 3.10.7.4: only from a newer segment with a current ACK */
+	if (seq_lt(view->ack, flow->snd_una))
+		return;
 	if (!seq_lt(flow->snd_wl1, view->seq) && !(flow->snd_wl1 == view->seq && seq_leq(flow->snd_wl2, view->ack)))
 		return;
 	flow->snd_wnd = (uint32_t)view->window << flow->snd_wscale;
@@ -379,6 +410,7 @@ void tcp_acknowledged(struct stack *stack, struct flow *flow, const struct packe
 {
 	uint32_t window = flow->snd_wnd;
 
+	flow->sack_high_before = flow->sacked_frames ? flow->sack_high : flow->snd_una;
 	if (flow->use_sack && options->sack_count)
 		tcp_sacked(stack, flow, options, now_ns);
 	tcp_update_send_window(flow, view);

@@ -23,7 +23,7 @@ static void tcp_agree_options(struct stack *stack, struct flow *flow, const stru
 			      uint64_t now_ns)
 {
 	bool ipv4 = addr_is_ipv4(&flow->link.dst.addr);
-	uint16_t own = (uint16_t)(stack->ports[flow->port].mtu - (ipv4 ? 40 : 60));
+	uint16_t own = tcp_own_mss(stack, flow);
 	uint16_t theirs = options->mss ? options->mss : ipv4 ? TCP_DEFAULT_MSS_IPV4 : TCP_DEFAULT_MSS_IPV6;
 
 	flow->mss = MAX(MIN(own, theirs), (uint16_t)TCP_LEAST_MSS);
@@ -129,7 +129,9 @@ static bool tcp_check_segment(struct stack *stack, struct flow *flow, const stru
 	}
 	if (!tcp_paws_ok(flow, options, now_ns)) {
 		stack->counters.paws_rejected++;
-		tcp_send_challenge(stack, flow, now_ns);
+		/* RFC 7323 3.2: one without the option is dropped silently; 5.3 R1: an old one is answered */
+		if (options->has_timestamp)
+			tcp_send_challenge(stack, flow, now_ns);
 		return false;
 	}
 	if (view->tcp_flags & TCP_SYN) {
@@ -144,9 +146,13 @@ static bool tcp_check_segment(struct stack *stack, struct flow *flow, const stru
 	}
 	if (!tcp_in_window(flow, view)) {
 		stack->counters.segments_outside_window++;
-		/* one that is only old tells that our ACK was lost */
-		flow->ack_now = true;
-		flow_add_work(stack, flow);
+		/* payload that is only old tells that our ACK was lost; bare ACKs could answer each other for ever */
+		if (view->payload_len) {
+			flow->ack_now = true;
+			flow_add_work(stack, flow);
+		} else {
+			tcp_send_challenge(stack, flow, now_ns);
+		}
 		return false;
 	}
 	return view->tcp_flags & TCP_ACK;
@@ -301,11 +307,9 @@ static bool tcp_fin_acknowledged(struct stack *stack, struct flow *flow, uint64_
 
 /* --- states that are not synchronised, or over --- */
 
-static void tcp_input_held(struct stack *stack, struct flow *flow, const struct packet_view *view,
+static void tcp_input_held(struct stack *stack, struct flow *flow, uint16_t port, const struct packet_view *view,
 			   const uint8_t *packet, uint64_t now_ns)
 {
-	uint16_t port = flow->port;
-
 	if (view->tcp_flags & TCP_RST) {
 		if (view->seq == flow->rcv_nxt || view->seq == flow->irs)
 			flow_end(stack, flow, FLOW_END_CLIENT_RESET);
@@ -322,10 +326,9 @@ static void tcp_input_held(struct stack *stack, struct flow *flow, const struct 
 	tcp_open(stack, port, view, packet, now_ns);
 }
 
-static void tcp_input_time_wait(struct stack *stack, struct flow *flow, const struct packet_view *view,
+static void tcp_input_time_wait(struct stack *stack, struct flow *flow, uint16_t port, const struct packet_view *view,
 				const struct tcp_options *options, const uint8_t *packet, uint64_t now_ns)
 {
-	uint16_t port = flow->port;
 	bool newer = seq_lt(flow->rcv_nxt, view->seq);
 
 	if (view->tcp_flags & TCP_RST) {
@@ -359,7 +362,7 @@ static void tcp_follow_link(struct flow *flow, uint16_t port, const struct packe
 }
 
 /* A segment that passed all checks; true: the frame was kept. */
-static bool tcp_process(struct stack *stack, struct flow *flow, const struct packet_view *view,
+static bool tcp_process(struct stack *stack, struct flow *flow, uint16_t port, const struct packet_view *view,
 			const struct tcp_options *options, uint32_t frame, uint16_t off, uint64_t now_ns)
 {
 	bool established = flow->state == FLOW_SYN_RECEIVED, readable = false, kept = false, ended = false;
@@ -372,6 +375,7 @@ static bool tcp_process(struct stack *stack, struct flow *flow, const struct pac
 		return false;
 	}
 	flow->active_ns = now_ns;
+	tcp_follow_link(flow, port, view, frame_data(stack->pool, frame) + off);
 	tcp_update_ts_recent(flow, view, options, now_ns);
 	if (!established)
 		tcp_acknowledged(stack, flow, view, options, now_ns);
@@ -406,11 +410,10 @@ static bool tcp_process(struct stack *stack, struct flow *flow, const struct pac
 	return kept;
 }
 
-void tcp_input(struct stack *stack, struct flow *flow, const struct packet_view *view, uint32_t frame, uint16_t off,
-	       uint64_t now_ns)
+void tcp_input(struct stack *stack, struct flow *flow, uint16_t port, const struct packet_view *view, uint32_t frame,
+	       uint16_t off, uint64_t now_ns)
 {
 	const uint8_t *packet = frame_data(stack->pool, frame) + off;
-	uint16_t port = flow->port;
 	struct tcp_options options;
 	bool kept = false;
 
@@ -418,12 +421,11 @@ void tcp_input(struct stack *stack, struct flow *flow, const struct packet_view 
 			       &options)) {
 		stack->counters.dropped[DROP_BAD_TCP_HDR]++;
 	} else if (flow->state == FLOW_HELD) {
-		tcp_input_held(stack, flow, view, packet, now_ns);
+		tcp_input_held(stack, flow, port, view, packet, now_ns);
 	} else if (flow->state == FLOW_TIME_WAIT) {
-		tcp_input_time_wait(stack, flow, view, &options, packet, now_ns);
+		tcp_input_time_wait(stack, flow, port, view, &options, packet, now_ns);
 	} else if (tcp_check_segment(stack, flow, view, &options, now_ns)) {
-		tcp_follow_link(flow, port, view, packet);
-		kept = tcp_process(stack, flow, view, &options, frame, off, now_ns);
+		kept = tcp_process(stack, flow, port, view, &options, frame, off, now_ns);
 	}
 	if (!kept)
 		frame_put(stack->pool, frame);

@@ -24,6 +24,15 @@ uint16_t tcp_segment_bytes(const struct flow *flow)
 	return (uint16_t)(flow->mss - (flow->use_timestamps ? TCP_TIMESTAMP_BYTES : 0));
 }
 
+uint16_t tcp_own_mss(const struct stack *stack, const struct flow *flow)
+{
+	uint32_t headers = addr_is_ipv4(&flow->link.dst.addr) ? 40 : 60;
+	/* a segment to us must fit a frame behind the driver's headroom */
+	uint32_t most = stack->pool->frame_bytes - FRAME_PAYLOAD_OFFSET - BUILD_MAX_HEADER_BYTES;
+
+	return (uint16_t)MIN(stack->ports[flow->port].mtu - headers, most);
+}
+
 static uint8_t *tcp_put32(uint8_t *p, uint32_t value)
 {
 	p[0] = (uint8_t)(value >> 24);
@@ -80,8 +89,8 @@ static int tcp_transmit(struct stack *stack, uint16_t port, uint32_t frame, cons
 	return err;
 }
 
-/* A segment without payload in a frame of its own. */
-static void tcp_transmit_empty(struct stack *stack, uint16_t port, const struct build_link *link,
+/* A segment without payload in a frame of its own; false: no frame, or the ring is full. */
+static bool tcp_transmit_empty(struct stack *stack, uint16_t port, const struct build_link *link,
 			       const struct build_segment *segment)
 {
 	uint32_t frame = frame_get(stack->pool, FRAME_TX);
@@ -89,11 +98,13 @@ static void tcp_transmit_empty(struct stack *stack, uint16_t port, const struct 
 
 	if (frame == FRAME_NONE) {
 		stack->counters.no_frame++;
-		return;
+		return false;
 	}
 	payload = frame_data(stack->pool, frame) + FRAME_PAYLOAD_OFFSET;
-	if (tcp_transmit(stack, port, frame, build_tcp(payload, 0, link, segment), payload))
-		frame_put(stack->pool, frame);
+	if (!tcp_transmit(stack, port, frame, build_tcp(payload, 0, link, segment), payload))
+		return true;
+	frame_put(stack->pool, frame);
+	return false;
 }
 
 static uint16_t tcp_window_field(const struct stack *stack, struct flow *flow)
@@ -125,8 +136,12 @@ void tcp_send_ack(struct stack *stack, struct flow *flow, uint64_t now_ns)
 {
 	struct build_segment segment = tcp_segment(stack, flow, flow->snd_nxt, TCP_ACK, 0, now_ns);
 
-	tcp_ack_done(stack, flow);
-	tcp_transmit_empty(stack, flow->port, &flow->link, &segment);
+	if (tcp_transmit_empty(stack, flow->port, &flow->link, &segment)) {
+		tcp_ack_done(stack, flow);
+		return;
+	}
+	flow->ack_now = true; /* stack_flush() tries again */
+	flow_add_work(stack, flow);
 }
 
 void tcp_send_challenge(struct stack *stack, struct flow *flow, uint64_t now_ns)
@@ -145,8 +160,7 @@ void tcp_send_challenge(struct stack *stack, struct flow *flow, uint64_t now_ns)
 void tcp_send_synack(struct stack *stack, struct flow *flow, uint64_t now_ns)
 {
 	struct build_segment segment = {.seq = flow->iss, .ack = flow->rcv_nxt, .flags = TCP_SYN | TCP_ACK};
-	bool ipv4 = addr_is_ipv4(&flow->link.dst.addr);
-	uint16_t mss = (uint16_t)(stack->ports[flow->port].mtu - (ipv4 ? 40 : 60));
+	uint16_t mss = tcp_own_mss(stack, flow);
 	uint8_t *p = segment.options;
 
 	*p++ = 2;
@@ -173,7 +187,9 @@ void tcp_send_synack(struct stack *stack, struct flow *flow, uint64_t now_ns)
 	flow->last_ack_sent = flow->rcv_nxt;
 	if (!flow->rtx_count)
 		flow->synack_sent_ns = now_ns;
-	tcp_transmit_empty(stack, flow->port, &flow->link, &segment);
+	flow->ack_now = !tcp_transmit_empty(stack, flow->port, &flow->link, &segment);
+	if (flow->ack_now)
+		flow_add_work(stack, flow); /* stack_flush() tries again */
 	tcp_timer_arm(stack, flow, FLOW_TIMER_RETRANSMIT, now_ns + (1000000000ull << MIN(flow->rtx_count, (uint8_t)6)));
 }
 
@@ -226,8 +242,10 @@ bool tcp_split_frame(struct stack *stack, struct flow *flow, uint32_t index, uin
 	struct frame *frame = stack_frame(stack, index), *rest;
 	uint32_t rest_index = frame_get(stack->pool, FRAME_FLOW);
 
-	if (rest_index == FRAME_NONE)
+	if (rest_index == FRAME_NONE) {
+		stack->counters.no_frame++;
 		return false;
+	}
 	rest = stack_frame(stack, rest_index);
 	rest->off = FRAME_PAYLOAD_OFFSET;
 	rest->len = (uint16_t)(frame->len - bytes);
@@ -269,14 +287,16 @@ bool tcp_send_frame(struct stack *stack, struct flow *flow, uint32_t index, uint
 	struct frame *frame = stack_frame(stack, index);
 	uint8_t *payload = frame_data(stack->pool, index) + frame->off;
 	struct build_segment segment;
-	uint8_t *start;
+	uint8_t *start, flags = TCP_ACK;
 
 	if (frame->tx_busy) {
 		flow_add_work(stack, flow);
 		return false;
 	}
-	segment = tcp_segment(stack, flow, frame->seq, TCP_ACK | (frame->next == FRAME_NONE ? TCP_PSH : 0), frame->len,
-			      now_ns);
+	/* our FIN, once sent, goes again with the segment before it */
+	if (frame->next == FRAME_NONE)
+		flags |= flow->fin_sent ? TCP_PSH | TCP_FIN : TCP_PSH;
+	segment = tcp_segment(stack, flow, frame->seq, flags, frame->len, now_ns);
 	start = build_tcp(payload, frame->len, &flow->link, &segment);
 	if (tcp_transmit(stack, flow->port, index, start, payload + frame->len)) {
 		flow_add_work(stack, flow);
@@ -291,8 +311,11 @@ bool tcp_send_fin(struct stack *stack, struct flow *flow, uint64_t now_ns)
 {
 	struct build_segment segment = tcp_segment(stack, flow, flow->snd_queued, TCP_ACK | TCP_FIN, 0, now_ns);
 
+	if (!tcp_transmit_empty(stack, flow->port, &flow->link, &segment)) {
+		flow_add_work(stack, flow);
+		return false;
+	}
 	tcp_ack_done(stack, flow);
-	tcp_transmit_empty(stack, flow->port, &flow->link, &segment);
 	if (flow->fin_sent)
 		return true;
 	flow->fin_sent = true;
@@ -307,10 +330,12 @@ static bool tcp_output_lost(struct stack *stack, struct flow *flow, uint64_t now
 	for (uint32_t i = flow->send_head; flow->lost_frames && i != flow->send_next; i = stack_frame(stack, i)->next) {
 		if (!(stack_frame(stack, i)->tcp_flags & SEND_LOST))
 			continue;
-		if (flow->pipe_bytes && flow->pipe_bytes + stack_frame(stack, i)->len > flow->cwnd_bytes)
+		if (flow->pipe_bytes && flow->pipe_bytes + stack_frame(stack, i)->len > flow->cwnd_bytes &&
+		    !flow->retransmit_now)
 			return false;
 		if (!tcp_send_frame(stack, flow, i, now_ns))
 			return false;
+		flow->retransmit_now = false; /* RFC 6675 section 5 step 4.3: the first one only */
 	}
 	return true;
 }
@@ -320,8 +345,10 @@ static uint16_t tcp_sendable_bytes(const struct flow *flow, const struct frame *
 {
 	int32_t usable = (int32_t)(flow->snd_una + flow->snd_wnd - flow->snd_nxt);
 
-	if (usable >= frame->len)
-		return frame->len;
+	uint16_t bytes = MIN(frame->len, tcp_segment_bytes(flow));
+
+	if (usable >= bytes)
+		return bytes;
 	return usable > 0 && (uint32_t)usable >= flow->snd_wnd_max / 2 ? (uint16_t)usable : 0;
 }
 
@@ -332,9 +359,10 @@ static void tcp_output_new(struct stack *stack, struct flow *flow, uint64_t now_
 		struct frame *frame = stack_frame(stack, index);
 		uint16_t bytes = tcp_sendable_bytes(flow, frame);
 
-		if (flow->pipe_bytes && flow->pipe_bytes + frame->len > flow->cwnd_bytes)
+		if (!bytes || (flow->pipe_bytes && flow->pipe_bytes + bytes > flow->cwnd_bytes))
 			return;
-		if (!bytes || (bytes < frame->len && !tcp_split_frame(stack, flow, index, bytes)))
+		/* without a frame to cut it, the timer tries again */
+		if (bytes < frame->len && !tcp_split_frame(stack, flow, index, bytes))
 			return;
 		if (!tcp_send_frame(stack, flow, index, now_ns))
 			return;

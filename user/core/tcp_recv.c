@@ -191,7 +191,10 @@ static bool tcp_insert_out_of_order(struct stack *stack, struct flow *flow, uint
 
 static bool tcp_may_hold(const struct stack *stack, const struct flow *flow, bool in_order)
 {
-	if (flow->held_frames > flow->rcv_limit_bytes / TCP_BYTES_PER_FRAME + TCP_EXTRA_FRAMES)
+	uint32_t most = flow->rcv_limit_bytes / TCP_BYTES_PER_FRAME + TCP_EXTRA_FRAMES;
+
+	/* what is in order may take as much again: it is what sets the out-of-order frames free */
+	if (flow->held_frames > (in_order ? 2 * most : most))
 		return false;
 	return !tcp_pool_below(stack, in_order ? TCP_EMPTY_POOL_SHARE : TCP_LOW_POOL_SHARE);
 }

@@ -109,6 +109,8 @@ static void tcp_tail_probe(struct stack *stack, struct flow *flow, uint64_t now_
 {
 	uint32_t last = flow->send_head;
 
+	if (last == flow->send_next)
+		return;
 	while (stack_frame(stack, last)->next != flow->send_next)
 		last = stack_frame(stack, last)->next;
 	flow->probe_outstanding = true;
@@ -124,14 +126,14 @@ static void tcp_window_probe(struct stack *stack, struct flow *flow, uint64_t no
 	uint32_t usable = flow->snd_una + flow->snd_wnd - flow->snd_nxt;
 	uint32_t index = flow->send_next;
 
-	if (!tcp_count_try(stack, flow))
-		return;
-	stack->counters.zero_window_probes++;
-	usable = (int32_t)usable < 1 ? 1 : usable;
-	if (stack_frame(stack, index)->len > usable && !tcp_split_frame(stack, flow, index, (uint16_t)usable))
-		stack->counters.no_frame++;
-	else
-		tcp_send_frame(stack, flow, index, now_ns);
+	usable = (int32_t)usable < 1 ? 1 : MIN(usable, (uint32_t)tcp_segment_bytes(flow));
+	/* a probe that could not leave is no try that the client did not answer */
+	if (stack_frame(stack, index)->len <= usable || tcp_split_frame(stack, flow, index, (uint16_t)usable)) {
+		if (!tcp_count_try(stack, flow))
+			return;
+		if (tcp_send_frame(stack, flow, index, now_ns))
+			stack->counters.zero_window_probes++;
+	}
 	flow->rtx_mode = RTX_PERSIST;
 	tcp_timer_arm(stack, flow, FLOW_TIMER_RETRANSMIT, now_ns + tcp_backed_off_ns(flow));
 }
