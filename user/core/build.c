@@ -19,32 +19,30 @@
 static uint8_t *build_ipv4(uint8_t *l4, uint16_t l4_bytes, const struct endpoint *src, const struct endpoint *dst,
 			   uint8_t proto)
 {
-	struct iphdr *ip = (struct iphdr *)(l4 - sizeof(*ip));
-
 	/* DF and ID 0: RFC 6864 4.1, an atomic datagram */
-	*ip = (struct iphdr){
+	struct iphdr ip = {
 		.version = 4,
 		.ihl = 5,
-		.tot_len = be16((uint16_t)(l4_bytes + sizeof(*ip))),
+		.tot_len = be16((uint16_t)(l4_bytes + sizeof(ip))),
 		.frag_off = be16(0x4000),
 		.ttl = BUILD_TTL,
 		.protocol = proto,
 		.saddr = src->addr.words[3],
 		.daddr = dst->addr.words[3],
 	};
-	ip->check = csum_fold(csum_partial(ip, sizeof(*ip), 0));
-	return (uint8_t *)ip;
+
+	ip.check = csum_fold(csum_partial(&ip, sizeof(ip), 0));
+	return memcpy(l4 - sizeof(ip), &ip, sizeof(ip)); /* nothing says that headers are aligned */
 }
 
 static uint8_t *build_ipv6(uint8_t *l4, uint16_t l4_bytes, const struct endpoint *src, const struct endpoint *dst,
 			   uint8_t proto)
 {
-	struct ipv6hdr *ip = (struct ipv6hdr *)(l4 - sizeof(*ip));
+	struct ipv6hdr ip = {.version = 6, .payload_len = be16(l4_bytes), .nexthdr = proto, .hop_limit = BUILD_TTL};
 
-	*ip = (struct ipv6hdr){.version = 6, .payload_len = be16(l4_bytes), .nexthdr = proto, .hop_limit = BUILD_TTL};
-	memcpy(&ip->saddr, &src->addr, sizeof(ip->saddr));
-	memcpy(&ip->daddr, &dst->addr, sizeof(ip->daddr));
-	return (uint8_t *)ip;
+	memcpy(&ip.saddr, &src->addr, sizeof(ip.saddr));
+	memcpy(&ip.daddr, &dst->addr, sizeof(ip.daddr));
+	return memcpy(l4 - sizeof(ip), &ip, sizeof(ip));
 }
 
 uint8_t *build_ip(uint8_t *l4, uint16_t l4_bytes, const struct endpoint *src, const struct endpoint *dst, uint8_t proto)

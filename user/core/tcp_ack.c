@@ -81,6 +81,7 @@ void tcp_rtt_sample(struct flow *flow, uint64_t rtt_ns)
 {
 	uint64_t difference;
 
+	rtt_ns = MAX(rtt_ns, 1000ull); /* within one batch of input; 0 would mean: no sample yet */
 	if (!flow->min_rtt_ns || rtt_ns < flow->min_rtt_ns)
 		flow->min_rtt_ns = rtt_ns;
 	if (!flow->srtt_ns) {
