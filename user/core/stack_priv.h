@@ -234,6 +234,8 @@ void tcp_open(struct stack *stack, uint16_t port, const struct packet_view *view
 /* Queues the payload; true: the frame was kept. *delivered: in-order bytes became readable. */
 bool tcp_receive_payload(struct stack *stack, struct flow *flow, const struct packet_view *view, uint32_t frame,
 			 uint16_t off, bool *delivered);
+/* Behind the client's FIN: nothing is kept that pretends to follow it. */
+void tcp_receive_end(struct stack *stack, struct flow *flow);
 uint32_t tcp_receive_window(const struct stack *stack, struct flow *flow);
 void tcp_receive_consume(struct stack *stack, struct flow *flow, uint32_t bytes, uint64_t now_ns);
 

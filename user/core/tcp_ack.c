@@ -16,6 +16,7 @@
 #define TCP_DUP_THRESHOLD 3
 #define TCP_INITIAL_WINDOW_SEGMENTS 10 /* RFC 6928 */
 #define TCP_SEND_LIMIT_MIN_BYTES (256u << 10)
+#define TCP_SEND_LIMIT_LOW_BYTES (32u << 10) /* while the pool is nearly empty */
 
 #define TCP_RTO_MIN_NS 200000000ull /* RFC 6298 says 1 s; 200 ms is what Linux and BSD use */
 #define TCP_RTO_MAX_NS 60000000000ull
@@ -105,6 +106,8 @@ static void tcp_cwnd_set(struct stack *stack, struct flow *flow, uint32_t bytes)
 	flow->cwnd_bytes = MIN(bytes, most);
 	/* twice the window: one in flight, one ready to follow */
 	flow->send_limit_bytes = MIN(MAX(flow->cwnd_bytes * 2ull, (uint64_t)TCP_SEND_LIMIT_MIN_BYTES), (uint64_t)most);
+	if (frame_pool_free(stack->pool) < stack->pool->total / 8)
+		flow->send_limit_bytes = MIN(flow->send_limit_bytes, TCP_SEND_LIMIT_LOW_BYTES);
 }
 
 void tcp_cwnd_start(struct stack *stack, struct flow *flow)

@@ -257,7 +257,7 @@ static bool tcp_take_payload(struct stack *stack, struct flow *flow, const struc
 
 static void tcp_note_fin(struct flow *flow, const struct packet_view *view)
 {
-	if (!(view->tcp_flags & TCP_FIN) || flow->fin_seen)
+	if (!(view->tcp_flags & TCP_FIN) || flow->fin_seen || seq_lt(view->seq + view->payload_len, flow->rcv_nxt))
 		return;
 	flow->fin_seen = true;
 	flow->fin_seq = view->seq + view->payload_len;
@@ -268,6 +268,7 @@ static bool tcp_take_fin(struct stack *stack, struct flow *flow, uint64_t now_ns
 {
 	flow->fin_received = true;
 	flow->rcv_nxt++;
+	tcp_receive_end(stack, flow);
 	flow->rcv_adv = seq_lt(flow->rcv_adv, flow->rcv_nxt) ? flow->rcv_nxt : flow->rcv_adv;
 	tcp_send_ack(stack, flow, now_ns);
 	switch (flow->state) {

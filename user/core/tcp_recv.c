@@ -219,6 +219,11 @@ bool tcp_receive_payload(struct stack *stack, struct flow *flow, const struct pa
 		return false;
 	if (seq_lt(flow->rcv_adv, frame->seq + frame->len))
 		frame->len = (uint16_t)(flow->rcv_adv - frame->seq);
+	if (flow->fin_seen && seq_lt(flow->fin_seq, frame->seq + frame->len)) {
+		if (seq_leq(flow->fin_seq, frame->seq))
+			return false;
+		frame->len = (uint16_t)(flow->fin_seq - frame->seq);
+	}
 	in_order = frame->seq == flow->rcv_nxt;
 	if (!tcp_may_hold(stack, flow, in_order)) {
 		stack->counters.segments_over_budget++;
@@ -236,6 +241,15 @@ bool tcp_receive_payload(struct stack *stack, struct flow *flow, const struct pa
 		flow->held_frames += kept;
 	}
 	return kept;
+}
+
+void tcp_receive_end(struct stack *stack, struct flow *flow)
+{
+	for (uint32_t i = flow->ooo_head; i != FRAME_NONE; i = stack_frame(stack, i)->next)
+		flow->held_frames--;
+	flow_put_list(stack, &flow->ooo_head);
+	flow->ooo_tail = FRAME_NONE;
+	flow->sack_count = 0;
 }
 
 /* --- the window --- */
