@@ -20,7 +20,7 @@
 #define FRAME_SIZE 2048
 #define FLOWS 12
 #define CLIENTS 16
-#define STEPS 60000
+#define STEPS 150000
 #define SECOND 1000000000ull
 
 /* What a client has seen last of the stack, to aim near it. */
@@ -114,7 +114,7 @@ static void on_closed(void *ctx, struct flow *flow, enum flow_end why)
 
 static uint32_t near(uint32_t seq)
 {
-	static const int32_t distances[] = {0, 0, 0, 0, 1, -1, 100, -100, 1448, 2896, 70000, -70000, INT32_MAX};
+	static const int32_t distances[] = {0, 0, 0, 0, 1, -1, 100, -100, 1448, -1448, -2896, 70000, -70000, INT32_MAX};
 
 	return seq + (uint32_t)distances[(size_t)rand() % ARRAY_SIZE(distances)];
 }
@@ -133,7 +133,9 @@ static void random_options(struct build_segment *segment, const struct client *c
 		memcpy(p, "\x02\x04\x05\xb4\x04\x02\x01\x01\x03\x03\x07\x00", 12);
 		segment->option_bytes = 12;
 	} else if (rand() % 2) {
-		uint32_t start = be32(near(client->ack)), end = be32(near(client->ack) + 1000);
+		uint32_t end = near(client->ack), start = be32(end - (uint32_t)rand() % 5000);
+
+		end = be32(end);
 
 		memcpy(p, "\x01\x01\x05\x0a", 4);
 		memcpy(p + 4, &start, 4);
@@ -254,6 +256,7 @@ static void test_churn(void **state)
 	assert_true(stack_counters(stack)->flows_established > 100);
 	assert_true(stack_counters(stack)->bytes_from_clients > 10000);
 	assert_true(stack_counters(stack)->segments_out_of_order > 100);
+	assert_true(stack_counters(stack)->fast_recoveries > 10);
 	for (int i = 0; i < FLOWS; i++)
 		if (owned[i])
 			stack_abort(stack, owned[i], now);
