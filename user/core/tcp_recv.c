@@ -17,9 +17,10 @@
 /* A flow may hold one frame per this many bytes of its buffer, and some. */
 #define TCP_BYTES_PER_FRAME 700
 #define TCP_EXTRA_FRAMES 64
-#define TCP_LOW_POOL_SHARE 8    /* below: windows stop growing, nothing out of order is kept */
-#define TCP_EMPTY_POOL_SHARE 32 /* below: nothing is kept */
-#define TCP_LOW_POOL_SEGMENTS 4 /* the window that is still offered then */
+#define TCP_LOW_POOL_SHARE 8     /* below: windows stop growing, nothing out of order is kept */
+#define TCP_EMPTY_POOL_SHARE 32  /* below: nothing is kept */
+#define TCP_LOW_POOL_SEGMENTS 4  /* the window that is still offered then */
+#define TCP_MAX_SEARCH_STEPS 256 /* frames that are looked at to find an out-of-order segment's place */
 #define TCP_WINDOW_PERIOD_MIN_NS 1000000
 
 static bool tcp_pool_below(const struct stack *stack, uint32_t share)
@@ -133,16 +134,24 @@ static void tcp_pull_out_of_order(struct stack *stack, struct flow *flow)
 	}
 }
 
-/* The frame behind which `seq` belongs, FRAME_NONE: the front. What follows in order is found at once. */
-static uint32_t tcp_find_place(struct stack *stack, const struct flow *flow, uint32_t seq)
+/*
+ * The frame behind which `seq` belongs, FRAME_NONE: the front. What follows in order is found at once, what is sent
+ * again belongs near the front; false: it is neither, and a client that aims at the middle does not get our time.
+ */
+static bool tcp_find_place(struct stack *stack, const struct flow *flow, uint32_t seq, uint32_t *previous)
 {
-	uint32_t previous = FRAME_NONE, i = flow->ooo_head;
+	uint32_t i = flow->ooo_head, steps = 0;
 
-	if (flow->ooo_tail != FRAME_NONE && seq_leq(stack_frame(stack, flow->ooo_tail)->seq, seq))
-		return flow->ooo_tail;
-	for (; i != FRAME_NONE && seq_leq(stack_frame(stack, i)->seq, seq); i = stack_frame(stack, i)->next)
-		previous = i;
-	return previous;
+	*previous = flow->ooo_tail;
+	if (i == FRAME_NONE || seq_leq(stack_frame(stack, flow->ooo_tail)->seq, seq))
+		return true;
+	*previous = FRAME_NONE;
+	for (; seq_leq(stack_frame(stack, i)->seq, seq); i = stack_frame(stack, i)->next) {
+		if (++steps > TCP_MAX_SEARCH_STEPS)
+			return false;
+		*previous = i;
+	}
+	return true;
 }
 
 /* Cuts off what the neighbours have already; false: nothing new is left. */
@@ -167,8 +176,12 @@ static bool tcp_trim_to_gap(struct stack *stack, struct flow *flow, uint32_t pre
 static bool tcp_insert_out_of_order(struct stack *stack, struct flow *flow, uint32_t index)
 {
 	struct frame *frame = stack_frame(stack, index);
-	uint32_t previous = tcp_find_place(stack, flow, frame->seq);
+	uint32_t previous;
 
+	if (!tcp_find_place(stack, flow, frame->seq, &previous)) {
+		stack->counters.segments_over_budget++;
+		return false;
+	}
 	if (!tcp_trim_to_gap(stack, flow, previous, frame)) {
 		stack->counters.segments_duplicate++;
 		return false;
