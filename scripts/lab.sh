@@ -14,7 +14,7 @@
 lab_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 lab_build=${BUILD:-$lab_root/build}
 lab_id=$$
-lab_c=ssp-$lab_id-c lab_g=ssp-$lab_id-g lab_s=ssp-$lab_id-s
+lab_c=ssp-$lab_id-c lab_g=ssp-$lab_id-g lab_s=ssp-$lab_id-s lab_l=ssp-$lab_id-l
 lab_dir=$(mktemp -d "/tmp/socksplice-lab-$lab_id-XXXXXX")
 lab_control=$lab_dir/control.sock
 lab_target4=10.9.0.1 lab_target6=fd09::1
@@ -35,7 +35,7 @@ lab_cleanup() {
 	[ -z "$lab_daemon" ] || kill "$lab_daemon" 2>/dev/null
 	sleep 0.2
 	for pid in "${lab_pids[@]}" $lab_daemon; do kill -9 "$pid" 2>/dev/null; done
-	for name in "$lab_c" "$lab_g" "$lab_s"; do
+	for name in "$lab_c" "$lab_g" "$lab_s" "$lab_l"; do
 		# what forked away and did not end
 		ip netns pids "$name" 2>/dev/null | xargs -r kill -9 2>/dev/null
 		ip netns del "$name" 2>/dev/null
@@ -47,7 +47,7 @@ lab_cleanup() {
 # Namespaces and folders of runs that were killed: their owner's pid is part of the name.
 lab_sweep() {
 	local name owner
-	for name in $(ip netns list 2>/dev/null | awk '/^ssp-[0-9]+-[cgs]/ {print $1}'); do
+	for name in $(ip netns list 2>/dev/null | awk '/^ssp-[0-9]+-[cgsl]/ {print $1}'); do
 		owner=${name#ssp-} owner=${owner%-*}
 		[ -d "/proc/$owner" ] && continue
 		ip netns pids "$name" 2>/dev/null | xargs -r kill -9 2>/dev/null
@@ -86,6 +86,31 @@ lab_up() {
 	[ "${1:-}" != mtu-frames ] || lab_mtu_frames
 }
 
+# lab_bad_link OPTIONS...: the client's link goes through linkem, in a namespace of its own: c0 ── k0 │ k1 ── l0.
+# To be called instead of lab_up.
+lab_bad_link() {
+	lab_up
+	local name=$lab_l
+	ip netns add "$name" || exit 1
+	ip -n "$name" link set lo up
+	ip -n "$lab_c" link del c0
+	ip link add k0 netns "$name" type veth peer name c0 netns "$lab_c"
+	ip link add k1 netns "$name" type veth peer name l0 netns "$lab_g"
+	ip -n "$lab_c" addr add 10.1.0.2/24 dev c0 && ip -n "$lab_c" addr add fd01::2/64 dev c0 nodad
+	ip -n "$lab_g" addr add 10.1.0.1/24 dev l0 && ip -n "$lab_g" addr add fd01::1/64 dev l0 nodad
+	# frames cross a packet socket here: checksums must be final and no frame larger than the MTU
+	for name in "$lab_c c0" "$lab_l k0" "$lab_l k1" "$lab_g l0"; do
+		# shellcheck disable=SC2086 # namespace and device
+		set -- $name "$@"
+		ip netns exec "$1" sysctl -qw "net.ipv6.conf.$2.accept_dad=0"
+		ip netns exec "$1" ethtool -K "$2" tx off tso off gso off gro off >/dev/null 2>&1
+		ip -n "$1" link set "$2" up
+		shift 2
+	done
+	ip -n "$lab_c" route add default via 10.1.0.1 && ip -n "$lab_c" route add default via fd01::1
+	lab_spawn "$lab_l" "$lab_build/tests/tools/linkem" k0 k1 "$@"
+}
+
 lab_mtu_frames() {
 	local pair
 	for pair in "$lab_c c0" "$lab_g l0" "$lab_g u0" "$lab_s s0"; do
@@ -95,11 +120,19 @@ lab_mtu_frames() {
 	done
 }
 
-# lab_spawn COMMAND...: in the background, ended with the lab; its pid is in lab_last.
+# lab_spawn NAMESPACE COMMAND...: in the background, ended with the lab; its pid is in lab_last.
 lab_spawn() {
-	"$@" >>"$lab_dir/spawned.log" 2>&1 </dev/null &
+	# a plain command, no function: so the pid is the program's own after nsenter's exec
+	nsenter --net="/run/netns/$1" -- "${@:2}" >>"$lab_dir/spawned.log" 2>&1 </dev/null &
 	lab_last=$!
 	lab_pids+=("$lab_last")
+}
+
+# lab_end PID...: ends processes of lab_spawn and waits for them.
+lab_end() {
+	kill "$@" 2>/dev/null
+	wait "$@" 2>/dev/null
+	return 0
 }
 
 # lab_wait_port NAMESPACE PORT: until something listens.
@@ -177,20 +210,20 @@ lab_start_dante() {
 			command: connect
 		}
 	END
-	lab_spawn in_server danted -f "$lab_dir/danted.conf"
+	lab_spawn "$lab_s" danted -f "$lab_dir/danted.conf"
 	lab_wait_port "$lab_s" 1080
 }
 
 # lab_start_microsocks [microsocks options]
 lab_start_microsocks() {
-	lab_spawn in_server microsocks -p 1080 "$@"
+	lab_spawn "$lab_s" microsocks -p 1080 "$@"
 	lab_wait_port "$lab_s" 1080
 }
 
 lab_start_shadowsocks() {
-	lab_spawn in_server ss-server -s 10.2.0.2 -p 8388 -k lab -m aes-256-gcm
+	lab_spawn "$lab_s" ss-server -s 10.2.0.2 -p 8388 -k lab -m aes-256-gcm
 	lab_wait_port "$lab_s" 8388
-	lab_spawn in_server ss-local -s 10.2.0.2 -p 8388 -b 10.2.0.2 -l 1080 -k lab -m aes-256-gcm
+	lab_spawn "$lab_s" ss-local -s 10.2.0.2 -p 8388 -b 10.2.0.2 -l 1080 -k lab -m aes-256-gcm
 	lab_wait_port "$lab_s" 1080
 }
 
@@ -199,11 +232,11 @@ lab_start_ssh() {
 	ssh-keygen -q -t ed25519 -N '' -f "$lab_dir/ssh/host" && ssh-keygen -q -t ed25519 -N '' -f "$lab_dir/ssh/user"
 	cp "$lab_dir/ssh/user.pub" "$lab_dir/ssh/authorized"
 	chmod 700 "$lab_dir/ssh"
-	lab_spawn in_server /usr/sbin/sshd -D -f /dev/null -p 2222 -h "$lab_dir/ssh/host" \
+	lab_spawn "$lab_s" /usr/sbin/sshd -D -f /dev/null -p 2222 -h "$lab_dir/ssh/host" \
 		-o AuthorizedKeysFile="$lab_dir/ssh/authorized" -o StrictModes=no -o UsePAM=no -o PermitRootLogin=yes \
 		-o PidFile=none
 	lab_wait_port "$lab_s" 2222
-	lab_spawn in_server ssh -N -D 10.2.0.2:1080 -p 2222 -i "$lab_dir/ssh/user" -o BatchMode=yes -F /dev/null \
+	lab_spawn "$lab_s" ssh -N -D 10.2.0.2:1080 -p 2222 -i "$lab_dir/ssh/user" -o BatchMode=yes -F /dev/null \
 		-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@10.2.0.2
 	lab_wait_port "$lab_s" 1080
 }
@@ -212,11 +245,11 @@ lab_start_ssh() {
 
 # lab_start_web DIRECTORY: GET serves its files; PUT answers with the sha256 of what it got.
 lab_start_web() {
-	lab_spawn in_server python3 "$lab_root/tests/tools/web.py" 80 "$1"
+	lab_spawn "$lab_s" python3 "$lab_root/tests/tools/web.py" 80 "$1"
 	lab_wait_port "$lab_s" 80
 }
 
 lab_start_iperf() {
-	lab_spawn in_server iperf3 -s
+	lab_spawn "$lab_s" iperf3 -s
 	lab_wait_port "$lab_s" 5201
 }

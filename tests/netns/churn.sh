@@ -14,7 +14,7 @@ lab_up
 for name in "$lab_c" "$lab_g" "$lab_s"; do
 	ip netns exec "$name" sysctl -qw net.ipv4.ip_local_port_range="10000 65000" net.ipv4.tcp_tw_reuse=1
 done
-lab_spawn in_server "$conns" serve 7000
+lab_spawn "$lab_s" "$conns" serve 7000
 lab_wait_port "$lab_s" 7000
 lab_start_microsocks || exit 1
 lab_config 10.2.0.2:1080 "tcp: { half-open-per-source: 1000 }"

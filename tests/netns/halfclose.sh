@@ -16,7 +16,7 @@ lab_daemon_start || exit 1
 head -c 5000000 /dev/urandom >"$lab_dir/data"
 want=$(sha256sum <"$lab_dir/data" | cut -d' ' -f1)
 
-lab_spawn in_server "$lab_root/tests/tools/digest.py" 7001
+lab_spawn "$lab_s" "$lab_root/tests/tools/digest.py" 7001
 lab_wait_port "$lab_s" 7001 || exit 1
 for host in $lab_target4 $lab_target6; do
 	got=$(in_client timeout 20 ncat "$host" 7001 <"$lab_dir/data")
@@ -25,7 +25,7 @@ done
 ok "flows have ended" flows_gone
 lab_daemon_stop
 
-lab_spawn in_server "$lab_root/tests/tools/socks_script.py" 1081
+lab_spawn "$lab_s" "$lab_root/tests/tools/socks_script.py" 1081
 lab_wait_port "$lab_s" 1081 || exit 1
 lab_config 10.2.0.2:1081
 lab_daemon_start || exit 1

@@ -14,7 +14,7 @@ dial() { in_client python3 "$lab_root/tests/tools/dial.py" "$@"; }
 word() { dial "$@" | cut -d' ' -f1; }
 
 lab_up
-lab_spawn in_server python3 "$lab_root/tests/tools/socks_script.py" 1080
+lab_spawn "$lab_s" python3 "$lab_root/tests/tools/socks_script.py" 1080
 lab_wait_port "$lab_s" 1080 || exit 1
 lab_config 10.2.0.2:1080 "tcp: { connect-timeout: 3s, handshake-timeout: 3s }"
 lab_daemon_start || exit 1

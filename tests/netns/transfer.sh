@@ -36,14 +36,14 @@ is "frames add up" "$(frames_balanced)" true
 is "the pool is as full as before" "$(lab_stat .frames.pool)" "$before"
 
 # what the client sees on its link, judged by tshark: packets from the gateway carry final checksums
-lab_spawn in_client tshark -q -i c0 -w "$lab_dir/client.pcap" -f 'inbound and tcp'
+lab_spawn "$lab_c" tshark -q -i c0 -w "$lab_dir/client.pcap" -f 'inbound and tcp'
 tshark_pid=$lab_last
 for i in $(seq 50); do [ -s "$lab_dir/client.pcap" ] && break; sleep 0.1; done
 for host in $lab_target4 "[$lab_target6]"; do
 	is "3 MB down from $host, captured" "$(in_client curl -gsS -m 30 "http://$host/small" | sha256sum | cut -d' ' -f1)" "$small"
 done
 sleep 0.5
-kill -INT "$tshark_pid" && wait "$tshark_pid" 2>/dev/null
+lab_end "$tshark_pid"
 packets=$(tshark -r "$lab_dir/client.pcap" 2>/dev/null | wc -l)
 cmp_ok "the capture holds the transfers (try $i)" "$packets" -gt 3000
 wrong=$(tshark -o tcp.check_checksum:TRUE -o ip.check_checksum:TRUE -r "$lab_dir/client.pcap" \

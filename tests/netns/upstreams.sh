@@ -31,7 +31,7 @@ try() {
 # the servers share the port
 end_servers() {
 	local pid
-	for pid in "$@"; do kill "$pid" && wait "$pid" 2>/dev/null; done
+	lab_end "$@"
 	for pid in $(seq 50); do in_server ss -Hltn 'sport = :1080' | grep -q . || return 0; sleep 0.1; done
 }
 
