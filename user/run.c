@@ -100,35 +100,34 @@ static void run_log_ready(const struct config *config, const struct worker *work
 	log_info("ready: TCP goes to upstream %s", config->upstream.name);
 }
 
-static int run_serve(const struct config *config, struct worker *worker, int stop_fd)
+/* From a control socket on: nothing is touched while another daemon has it. */
+static int run_worker(const struct config *config, struct control *control, int stop_fd)
 {
 	char error[RUN_ERROR_BYTES] = "";
-	struct control *control;
-	int err = control_create(&control, config, worker, error, sizeof(error));
+	struct worker *worker;
 
-	if (!err) {
-		err = worker_start(worker, error, sizeof(error));
-		if (err) {
-			control_destroy(control);
-		} else {
-			run_log_ready(config, worker);
-			sd_notify(0, "READY=1");
-			control_serve(control, stop_fd);
-			sd_notify(0, "STOPPING=1");
-			log_info("stopping: live connections are reset");
-			worker_stop(worker);
-			control_destroy(control);
-		}
-	}
-	if (err)
+	if (worker_create(&worker, config, error, sizeof(error))) {
 		log_error("%s", error);
-	return err ? 1 : 0;
+		return 1;
+	}
+	if (worker_start(worker, error, sizeof(error))) {
+		log_error("%s", error);
+		worker_destroy(worker);
+		return 1;
+	}
+	run_log_ready(config, worker);
+	sd_notify(0, "READY=1");
+	control_serve(control, worker, stop_fd);
+	sd_notify(0, "STOPPING=1");
+	log_info("stopping: live connections are reset");
+	worker_destroy(worker);
+	return 0;
 }
 
 int run_daemon(const struct config *config)
 {
 	char error[RUN_ERROR_BYTES] = "";
-	struct worker *worker;
+	struct control *control;
 	int stop_fd, code;
 
 	if (run_open_log(config))
@@ -139,13 +138,13 @@ int run_daemon(const struct config *config)
 		return 1;
 	}
 	run_raise_limits();
-	if (worker_create(&worker, config, error, sizeof(error))) {
+	if (control_create(&control, config, error, sizeof(error))) {
 		log_error("%s", error);
 		close(stop_fd);
 		return 1;
 	}
-	code = run_serve(config, worker, stop_fd);
-	worker_destroy(worker);
+	code = run_worker(config, control, stop_fd);
+	control_destroy(control);
 	close(stop_fd);
 	return code;
 }

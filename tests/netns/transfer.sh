@@ -46,8 +46,10 @@ sleep 0.5
 lab_end "$tshark_pid"
 packets=$(tshark -r "$lab_dir/client.pcap" 2>/dev/null | wc -l)
 cmp_ok "the capture holds the transfers (try $i)" "$packets" -gt 3000
-wrong=$(tshark -o tcp.check_checksum:TRUE -o ip.check_checksum:TRUE -r "$lab_dir/client.pcap" \
+# the payload is noise: only the headers are to be looked at
+wrong=$(tshark --only-protocols frame,eth,ethertype,ip,ipv6,tcp,data -o tcp.check_checksum:TRUE -o ip.check_checksum:TRUE -r "$lab_dir/client.pcap" \
 	-Y 'tcp.checksum.status == 0 || ip.checksum.status == 0 || _ws.malformed' 2>/dev/null | head -n 5)
 is "no bad checksum, nothing malformed" "$wrong" ""
-ok "the daemon stops in order" lab_daemon_stop
+lab_daemon_stop
+is "the daemon stops in order" "$?" 0
 tap_done

@@ -111,8 +111,7 @@ static int control_listen(const struct sockaddr_un *address, char *error, uint32
 	return err;
 }
 
-int control_create(struct control **out, const struct config *config, struct worker *worker, char *error,
-		   uint32_t error_bytes)
+int control_create(struct control **out, const struct config *config, char *error, uint32_t error_bytes)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct control *control = calloc(1, sizeof(*control));
@@ -127,7 +126,7 @@ int control_create(struct control **out, const struct config *config, struct wor
 		free(control);
 		return fd;
 	}
-	*control = (struct control){.config = config, .worker = worker, .listen_fd = fd};
+	*control = (struct control){.config = config, .listen_fd = fd};
 	*out = control;
 	return 0;
 }
@@ -251,10 +250,11 @@ static void control_handle(struct control *control, struct control_client *clien
 		control_answer_stats(control, client, request);
 }
 
-void control_serve(struct control *control, int stop_fd)
+void control_serve(struct control *control, struct worker *worker, int stop_fd)
 {
 	struct pollfd fds[2] = {{.fd = control->listen_fd, .events = POLLIN}, {.fd = stop_fd, .events = POLLIN}};
 
+	control->worker = worker;
 	for (;;) {
 		struct control_client client = {.stop_fd = stop_fd};
 

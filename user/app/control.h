@@ -26,10 +26,9 @@ enum control_request control_parse(const char *line, size_t bytes);
  * Binds the socket (mode 0600). A socket file that nobody listens on is replaced; -EADDRINUSE when a daemon does.
  * 0 or -errno with `error` for a person.
  */
-int control_create(struct control **out, const struct config *config, struct worker *worker, char *error,
-		   uint32_t error_bytes);
-/* Serves requests until `stop_fd` is readable. */
-void control_serve(struct control *control, int stop_fd);
+int control_create(struct control **out, const struct config *config, char *error, uint32_t error_bytes);
+/* Serves requests about `worker` until `stop_fd` is readable. Until then they wait. */
+void control_serve(struct control *control, struct worker *worker, int stop_fd);
 void control_destroy(struct control *control);
 
 #endif
