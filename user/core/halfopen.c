@@ -3,7 +3,9 @@
  * Flows whose handshake is not complete cost an upstream connection each, so
  * they are limited in total and per source address. At a limit the oldest
  * gives way: a flood evicts its own connections first (per source), and a
- * flood from many addresses evicts the longest waiting.
+ * flood from many addresses evicts the longest waiting. A flow's age counts
+ * from its last progress, the SYN-ACK: an honest client answers that within a
+ * round trip, and must not be reset because its upstream was slow.
  *
  * Sources with half-open flows stand in a hash table with one entry per
  * possible half-open flow, so that it is never full.
@@ -125,4 +127,10 @@ void halfopen_leave(struct stack *stack, struct flow *flow)
 		stack->flows[flow->source_next].source_prev = flow->source_prev;
 	if (!--source->count)
 		halfopen_remove_source(stack, flow->source);
+}
+
+void halfopen_progress(struct stack *stack, struct flow *flow)
+{
+	halfopen_leave(stack, flow);
+	halfopen_enter(stack, flow);
 }

@@ -168,6 +168,7 @@ void stack_accept(struct stack *stack, struct flow *flow, uint64_t now_ns)
 	if (flow->state != FLOW_HELD)
 		return;
 	flow_move(stack, flow, FLOW_SYN_RECEIVED);
+	halfopen_progress(stack, flow);
 	tcp_timer_arm(stack, flow, FLOW_TIMER_LIFE, now_ns + stack->settings.handshake_timeout_ns);
 	tcp_send_synack(stack, flow, now_ns);
 }

@@ -222,6 +222,8 @@ void halfopen_destroy(struct stack *stack);
 /* Makes room by evicting the oldest, then enters the flow. */
 void halfopen_enter(struct stack *stack, struct flow *flow);
 void halfopen_leave(struct stack *stack, struct flow *flow);
+/* The flow becomes the youngest. */
+void halfopen_progress(struct stack *stack, struct flow *flow);
 
 /* tcp_in.c */
 /* `frame` is taken over on every path. */
