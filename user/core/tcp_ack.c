@@ -122,6 +122,9 @@ static void tcp_cwnd_grow(struct stack *stack, struct flow *flow, uint32_t acked
 	if (flight_bytes + flow->mss < flow->cwnd_bytes)
 		return;
 	if (flow->cwnd_bytes < flow->ssthresh_bytes) {
+		/* RFC 3465 2.3: after a time-out one ACK may cover much that had arrived before */
+		if (flow->after_timeout)
+			acked_bytes = MIN(acked_bytes, flow->mss);
 		tcp_cwnd_set(stack, flow, flow->cwnd_bytes + acked_bytes);
 		return;
 	}
@@ -368,6 +371,8 @@ static void tcp_new_ack(struct stack *stack, struct flow *flow, uint32_t ack, ui
 	flow->probe_outstanding = false;
 	if (flow->in_recovery || flow->after_timeout)
 		tcp_recovery_progress(stack, flow, acked);
+	else if (seq_lt(flow->recover, ack))
+		flow->recover = ack - 1; /* follows, so that it is never half the sequence space behind */
 	if (!flow->in_recovery)
 		tcp_cwnd_grow(stack, flow, acked, flight);
 	tcp_timer_update(stack, flow, true, now_ns);
@@ -380,7 +385,9 @@ static void tcp_duplicate_ack(struct stack *stack, struct flow *flow)
 		return;
 	if (flow->dup_acks < UINT8_MAX)
 		flow->dup_acks++;
-	if (flow->dup_acks == TCP_DUP_THRESHOLD && !flow->in_recovery && !flow->after_timeout) {
+	/* RFC 6582 3.2 step 2: below `recover` duplicates answer what was sent twice, they tell no new loss */
+	if (flow->dup_acks == TCP_DUP_THRESHOLD && !flow->in_recovery && !flow->after_timeout &&
+	    seq_lt(flow->recover, flow->snd_una)) {
 		tcp_enter_recovery(stack, flow);
 		tcp_mark_lost(flow, stack_frame(stack, flow->send_head));
 	} else if (flow->dup_acks > TCP_DUP_THRESHOLD && flow->in_recovery) {

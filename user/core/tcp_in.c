@@ -42,7 +42,7 @@ static void tcp_start_sequences(struct stack *stack, struct flow *flow, const st
 
 	flow->iss = (uint32_t)(now_ns / 4096) + (uint32_t)hash;
 	flow->ts_offset = (uint32_t)(hash >> 32);
-	flow->snd_una = flow->iss;
+	flow->snd_una = flow->recover = flow->iss;
 	flow->snd_nxt = flow->snd_queued = flow->iss + 1;
 	flow->snd_wnd = flow->snd_wnd_max = view->window;
 	flow->snd_wl1 = view->seq;
