@@ -108,6 +108,9 @@ static void tcp_cwnd_set(struct stack *stack, struct flow *flow, uint32_t bytes)
 	flow->send_limit_bytes = MIN(MAX(flow->cwnd_bytes * 2ull, (uint64_t)TCP_SEND_LIMIT_MIN_BYTES), (uint64_t)most);
 	if (frame_pool_free(stack->pool) < stack->pool->total / 8)
 		flow->send_limit_bytes = MIN(flow->send_limit_bytes, TCP_SEND_LIMIT_LOW_BYTES);
+	/* a limit that shrinks takes away room that the owner had: it is owed a flow_writable all the same */
+	if (!stack_send_room(flow))
+		flow->send_blocked = true;
 }
 
 void tcp_cwnd_start(struct stack *stack, struct flow *flow)
