@@ -122,8 +122,10 @@ void tcp_cwnd_start(struct stack *stack, struct flow *flow)
 /* RFC 5681 3.1; only when the window was the limit, else it would grow without having been tried. */
 static void tcp_cwnd_grow(struct stack *stack, struct flow *flow, uint32_t acked_bytes, uint32_t flight_bytes)
 {
-	if (flight_bytes + flow->mss < flow->cwnd_bytes)
+	if (flight_bytes + flow->mss < flow->cwnd_bytes) {
+		tcp_cwnd_set(stack, flow, flow->cwnd_bytes); /* the pool may allow more, or less, than before */
 		return;
+	}
 	if (flow->cwnd_bytes < flow->ssthresh_bytes) {
 		/* RFC 3465 2.3: after a time-out one ACK may cover much that had arrived before */
 		if (flow->after_timeout)
