@@ -124,7 +124,8 @@ static void serve(uint16_t port)
 					setsockopt(c, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 					echoes[c] = calloc(1, sizeof(struct echo));
 					echoes[c]->banner_left = banner_bytes;
-					event = (struct epoll_event){.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.fd = c};
+					event = (struct epoll_event){.events = EPOLLIN | EPOLLOUT | EPOLLET,
+								     .data.fd = c};
 					epoll_ctl(ep, EPOLL_CTL_ADD, c, &event);
 				}
 			} else if (!echo_step(c, echoes[c])) {
@@ -243,8 +244,9 @@ static int run(uint32_t total, uint32_t at_once)
 		}
 	}
 	qsort(took, good, sizeof(*took), compare);
-	printf("connections=%u failed=%u refused=%u seconds=%.3f rate=%.0f p50_us=%.0f p99_us=%.0f\n", good, failed, refused,
-	       now() - start, good / (now() - start), good ? took[good / 2] * 1e6 : 0, good ? took[good * 99 / 100] * 1e6 : 0);
+	printf("connections=%u failed=%u refused=%u seconds=%.3f rate=%.0f p50_us=%.0f p99_us=%.0f\n", good, failed,
+	       refused, now() - start, good / (now() - start), good ? took[good / 2] * 1e6 : 0,
+	       good ? took[good * 99 / 100] * 1e6 : 0);
 	return failed != 0;
 }
 

@@ -3,8 +3,8 @@
  * Hostile frames on an interface.
  *
  *   flood IF DST-MAC syn COUNT       SYNs from COUNT made-up IPv4 addresses (10.66.0.0/16) to 10.9.0.1 port 7000
- *   flood IF DST-MAC random COUNT    frames of random length: half pure noise behind an Ethernet header, half TCP/IPv4 and
- *                                    TCP/IPv6 with correct addresses and checksummed IPv4 headers and noise behind them
+ *   flood IF DST-MAC random COUNT    frames of random length: half pure noise behind an Ethernet header, half TCP/IPv4
+ * and TCP/IPv6 with correct addresses and checksummed IPv4 headers and noise behind them
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -47,7 +47,8 @@ static void put_ipv4(uint32_t source, uint16_t total)
 
 static size_t make_syn(uint32_t i)
 {
-	struct tcphdr th = {.source = htons((uint16_t)(1024 + i % 60000)), .dest = htons(7000), .seq = htonl(i * 7919), .doff = 5};
+	struct tcphdr th = {
+		.source = htons((uint16_t)(1024 + i % 60000)), .dest = htons(7000), .seq = htonl(i * 7919), .doff = 5};
 	uint8_t pseudo[12];
 
 	th.syn = 1;
@@ -69,7 +70,8 @@ static size_t make_random(uint32_t i)
 	if (i % 4 == 0 && len >= 34) {
 		put_ipv4(0x0a010002, (uint16_t)(len - 14));
 	} else if (i % 4 == 1 && len >= 54) {
-		struct ip6_hdr ip = {.ip6_flow = htonl(6u << 28), .ip6_plen = htons((uint16_t)(len - 54)), .ip6_nxt = IPPROTO_TCP};
+		struct ip6_hdr ip = {
+			.ip6_flow = htonl(6u << 28), .ip6_plen = htons((uint16_t)(len - 54)), .ip6_nxt = IPPROTO_TCP};
 
 		inet_pton(AF_INET6, "fd01::2", &ip.ip6_src);
 		inet_pton(AF_INET6, "fd09::1", &ip.ip6_dst);
@@ -91,7 +93,8 @@ int main(int argc, char **argv)
 	count = (uint32_t)atoi(argv[4]);
 	to.sll_ifindex = (int)if_nametoindex(argv[1]);
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes));
-	if (sscanf(argv[2], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", frame, frame + 1, frame + 2, frame + 3, frame + 4, frame + 5) != 6)
+	if (sscanf(argv[2], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", frame, frame + 1, frame + 2, frame + 3, frame + 4,
+		   frame + 5) != 6)
 		return fprintf(stderr, "flood: %s is no MAC address\n", argv[2]);
 	memcpy(frame + 6, "\x02\0\0\0\0\x01", 6);
 	srandom(1);

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* The configuration reader: whatever the text, an answer with a place, or settings that are ended strings. */
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "config_yaml.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	static struct config config;
+	struct config_error error;
+
+	error.text[0] = 0;
+	if (config_parse((const char *)data, len, "fuzz.yml", &config, &error)) {
+		assert(!strncmp(error.text, "fuzz.yml:", 9));
+		return 0;
+	}
+	assert(config.interface_count >= 1 && config.interface_count <= CONFIG_MAX_INTERFACES);
+	assert(memchr(config.upstream.name, 0, sizeof(config.upstream.name)));
+	assert(memchr(config.upstream.password, 0, sizeof(config.upstream.password)));
+	assert(memchr(config.control, 0, sizeof(config.control)));
+	return 0;
+}
