@@ -32,7 +32,7 @@ OBJ      := $(SRC:%.c=$(B)/%.o)
 # Everything but the program's entry: what the tests link against.
 LIB      := $(filter-out $(B)/user/main.o,$(OBJ))
 
-.PHONY: all setup demo check check-fast bench fuzz soak lint install clean asan
+.PHONY: all setup demo check lint fuzz bench install clean
 all: $(B)/socksplice $(B)/socksplice_xdp.o
 
 # --- building -------------------------------------------------------------
@@ -94,6 +94,30 @@ setup:
 demo: setup
 	@$(MAKE) --no-print-directory -j2 all
 	@scripts/demo.sh
+
+check: setup
+	@scripts/check.sh
+
+lint: setup
+	@$(MAKE) --no-print-directory -j2 all
+	@scripts/lint.sh
+
+# make fuzz FUZZ_SECONDS=600: each fuzzer that long
+fuzz: setup
+	@$(MAKE) --no-print-directory -j2 all
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-300} scripts/fuzz.sh
+
+bench:
+	@scripts/setup.sh build test bench
+	@$(MAKE) --no-print-directory -j2 all tests
+	@scripts/bench.sh
+
+install: all
+	install -D -m 755 $(B)/socksplice $(DESTDIR)$(PREFIX)/sbin/socksplice
+	install -D -m 644 $(B)/socksplice_xdp.o $(DESTDIR)$(PREFIX)/lib/socksplice/socksplice_xdp.o
+	install -D -m 644 packaging/socksplice.service $(DESTDIR)/lib/systemd/system/socksplice.service
+	[ -e $(DESTDIR)/etc/socksplice/socksplice.yml ] || \
+		install -D -m 600 packaging/socksplice.yml $(DESTDIR)/etc/socksplice/socksplice.yml
 
 clean:
 	rm -rf build build-asan build-fuzz

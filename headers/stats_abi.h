@@ -26,14 +26,14 @@ enum drop_reason {
 #define X(name, text) DROP_##name,
 	DROP_REASONS(X)
 #undef X
-	DROP_REASON_COUNT
+		DROP_REASON_COUNT
 };
 
 /* Verdicts of the XDP program. Exactly one verdict or one drop is counted per packet. */
 #define XDP_VERDICTS(X)                                                                                                \
 	X(PASS_NOT_ADOPTED, pass_not_adopted) /* no daemon ever took this program over */                              \
-	X(PASS_NOT_IP, pass_not_ip)	      /* ARP, LLDP, ... */                                                     \
-	X(PASS_LOCAL, pass_local)	      /* to the gateway itself, multicast, broadcast, link-local */            \
+	X(PASS_NOT_IP, pass_not_ip)           /* ARP, LLDP, ... */                                                     \
+	X(PASS_LOCAL, pass_local)             /* to the gateway itself, multicast, broadcast, link-local */            \
 	X(PASS_NOT_TCP, pass_not_tcp)                                                                                  \
 	X(PASS_ON_DOWN, pass_on_down) /* would be proxied, no socket, `on-down: pass` */                               \
 	X(TO_SOCKET, to_socket)
@@ -43,9 +43,9 @@ enum xdp_counter {
 	XDP_VERDICTS(X)
 #undef X
 #define X(name, text) XDP_COUNT_DROP_##name,
-	DROP_REASONS(X)
+		DROP_REASONS(X)
 #undef X
-	XDP_COUNTER_COUNT
+			XDP_COUNTER_COUNT
 };
 
 #endif

@@ -21,7 +21,7 @@ is() {
 }
 # cmp_ok NAME GOT OPERATOR WANTED: integers, as test(1) compares them
 cmp_ok() {
-	if [ "$2" "$3" "$4" ] 2>/dev/null; then tap_result 0 "$1"; else tap_result 1 "$1" "got: $2, wanted: $3 $4"; fi
+	if test "$2" "$3" "$4" 2>/dev/null; then tap_result 0 "$1"; else tap_result 1 "$1" "got: $2, wanted: $3 $4"; fi
 }
 # ok NAME COMMAND...
 ok() {

@@ -18,12 +18,12 @@ struct wheel_timer {
 	struct wheel_timer *next, *prev; /* NULL while not armed */
 	uint64_t expires_ns;
 	uint16_t level_slot; /* where it hangs, for the occupancy bitmap */
-	uint16_t kind;	     /* the owner's word: which of its timers this is */
+	uint16_t kind;       /* the owner's word: which of its timers this is */
 };
 
 struct wheel {
 	uint64_t now_tick;
-	uint64_t occupied[WHEEL_LEVELS]; /* one bit per slot */
+	uint64_t occupied[WHEEL_LEVELS];                     /* one bit per slot */
 	struct wheel_timer slots[WHEEL_LEVELS][WHEEL_SLOTS]; /* list heads */
 };
 

@@ -42,14 +42,15 @@ int bpfload_set_socket(struct bpfload *bpf, uint32_t slot, int xsk_fd);
  * Attaches to an interface (loaded programs only). With generic = false native mode is tried alone. A program of ours
  * that a killed daemon left there is replaced in one step; -EBUSY if it is somebody else's (never replaced).
  */
-int bpfload_attach(struct bpfload *bpf, int ifindex, const char *ifname, bool generic, char *error, uint32_t error_bytes);
+int bpfload_attach(struct bpfload *bpf, int ifindex, const char *ifname, bool generic, char *error,
+		   uint32_t error_bytes);
 /* How a program (any) is attached there now. */
 enum xdp_mode bpfload_mode(int ifindex);
 /* Sums of the per-CPU counters. */
 int bpfload_read_counters(struct bpfload *bpf, uint64_t counters[XDP_COUNTER_COUNT]);
 /*
- * Detaches what bpfload_attach() attached; an adopted program stays where it is. Its cfg entry keeps `on_down`, its sockets are gone, so it
- * fails closed (or passes, as on-down says).
+ * Detaches what bpfload_attach() attached; an adopted program stays where it is. Its cfg entry keeps `on_down`, its
+ * sockets are gone, so it fails closed (or passes, as on-down says).
  */
 void bpfload_close(struct bpfload *bpf);
 

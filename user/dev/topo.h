@@ -15,11 +15,12 @@ struct topo_interface {
 	uint8_t mac[6];
 	uint32_t mtu;
 	bool up;
-	char driver[32];    /* "veth", "ixgbe", ...; empty if unknown */
-	bool is_virtual;    /* packets may come with CHECKSUM_PARTIAL from a local sender: veth, tap, tun, bridge, virtio */
+	char driver[32]; /* "veth", "ixgbe", ...; empty if unknown */
+	bool is_virtual; /* packets may come with CHECKSUM_PARTIAL from a local sender: veth, tap, tun, bridge, virtio
+			  */
 	uint32_t rx_queues; /* of the device: combined + rx */
 	uint32_t tx_queues;
-	int numa_node;	    /* -1: unknown */
+	int numa_node; /* -1: unknown */
 };
 
 /* 0, or -errno: -ENODEV no such interface. */

@@ -162,7 +162,7 @@ void socks_client_connected(struct bridge *bridge, struct conn *conn, int32_t re
 
 void socks_client_sent(struct bridge *bridge, struct conn *conn, int32_t res)
 {
-	if (conn->state == CONN_CLOSING || conn->state >= CONN_ACCEPTING || res >= 0)
+	if (conn->state >= CONN_ACCEPTING || res >= 0)
 		return;
 	bridge->counters.handshake_closed++;
 	socks_client_refuse(bridge, conn, REFUSE_RESET);
