@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.." || exit 1
 
 make --no-print-directory -j2 all tests || exit 1
 # headers of packets lie at odd addresses, which every supported processor reads
-sanitize="-fsanitize=address,undefined -fno-sanitize=alignment -fno-sanitize-recover=undefined"
+# gcc 12 sees overlaps in instrumented code that are not there
+sanitize="-fsanitize=address,undefined -fno-sanitize=alignment -fno-sanitize-recover=undefined -Wno-restrict"
 make --no-print-directory -j2 B=build-asan SAN="$sanitize" OPT=-O1 tests || exit 1
 programs=(build/tests/*/*_test build-asan/tests/unit/*_test build-asan/tests/replay/*_test scripts/fuzz.sh)
 [ -z "${LINT:-}" ] || programs+=(scripts/lint.sh)

@@ -28,6 +28,7 @@ check "clang-format" clang-format --dry-run -Werror "${sources[@]}"
 check "floors, system calls, licences" scripts/check-floors.sh
 check "headers compile alone" scripts/check-headers.sh
 check "cppcheck" cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr --suppress=missingInclude --suppress=unknownMacro \
+	--suppress=arithOperationsOnVoidPointer \
 	--std=c11 -Iheaders -Iuser/base -Iuser/core -Iuser/dev -Iuser/svc -Iuser/app "${user[@]}"
 check "clang-tidy" clang-tidy --quiet --warnings-as-errors='*' "${user[@]}" -- "${flags[@]}"
 check "shellcheck" shellcheck -x -S warning "${shell[@]}"

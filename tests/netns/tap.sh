@@ -34,6 +34,7 @@ tap_skip() {
 	tap_count=$((tap_count + 1))
 	echo "ok $tap_count - $1 # SKIP $2"
 }
+# shellcheck disable=SC2154 # lab_dir is lab.sh's
 tap_done() {
 	echo "1..$tap_count"
 	if [ "$tap_failed" -gt 0 ] && [ -f "$lab_dir/daemon.log" ]; then

@@ -136,7 +136,7 @@ static int worker_open_port(struct worker *worker, uint32_t index, char *error, 
 
 	if (worker->socket_count + port->queues > WORKER_MAX_SOCKETS) {
 		snprintf(error, error_bytes,
-			 "interface %s: more than %u queues in all; reduce them: ethtool -L %s combined N", port->name,
+			 "interface %s: more than %d queues in all; reduce them: ethtool -L %s combined N", port->name,
 			 WORKER_MAX_SOCKETS, port->name);
 		return -E2BIG;
 	}
