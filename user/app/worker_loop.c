@@ -21,6 +21,8 @@
 #define WORKER_TX_RETRY_NS 200000
 /* Of all frames, what reception from upstreams leaves free for packets of clients and for our own segments. */
 #define WORKER_RESERVE_SHARE 8
+#define WORKER_COMPLETIONS_PER_STRETCH 128
+#define WORKER_COMPLETIONS_PER_TURN 4096
 #define WORKER_STOP_LIMIT_NS 700000000ull
 #define WORKER_RESETS_PER_TURN 512
 
@@ -118,7 +120,8 @@ static void worker_own_completion(struct worker *worker, union uring_word word, 
 		worker_watch(worker, (enum worker_op)word.op, word.index, fd);
 }
 
-static uint32_t worker_complete(struct worker *worker)
+/* One stretch of the completion queue; returns how many there were. */
+static uint32_t worker_complete_some(struct worker *worker)
 {
 	struct io_uring_cqe *cqe;
 	unsigned int head, count = 0;
@@ -131,10 +134,27 @@ static uint32_t worker_complete(struct worker *worker)
 			bridge_complete(worker->bridge, word, cqe->res, cqe->flags);
 		else
 			worker_own_completion(worker, word, cqe->flags);
+		if (count == WORKER_COMPLETIONS_PER_STRETCH)
+			break;
 	}
 	io_uring_cq_advance(&worker->uring.ring, count);
 	worker->uring.completions += count;
 	return count;
+}
+
+/*
+ * What completes makes new submissions, and these make room for themselves by submitting: so the queue is given back in
+ * short stretches, or it could overflow while it is being read. Bounded, since packets wait meanwhile.
+ */
+static uint32_t worker_complete(struct worker *worker)
+{
+	uint32_t total = 0, count;
+
+	do {
+		count = worker_complete_some(worker);
+		total += count;
+	} while (count == WORKER_COMPLETIONS_PER_STRETCH && total < WORKER_COMPLETIONS_PER_TURN);
+	return total;
 }
 
 /* Sends what was posted; true while the kernel still has to take some of it. */

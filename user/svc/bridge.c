@@ -131,9 +131,14 @@ static void bridge_turn_away(struct bridge *bridge, struct flow *flow)
 
 void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 {
-	int fd = upstream_open_socket(&bridge->upstream);
 	struct conn *conn;
+	int fd;
 
+	if (bridge->stopping) {
+		bridge_turn_away(bridge, flow);
+		return;
+	}
+	fd = upstream_open_socket(&bridge->upstream);
 	if (fd < 0) {
 		if (fd == -EMFILE || fd == -ENFILE)
 			bridge->counters.dial_no_descriptor++;
@@ -290,6 +295,7 @@ uint32_t bridge_reset_some(struct bridge *bridge, uint32_t max)
 {
 	uint32_t left = bridge->conn_used - bridge->reset_cursor;
 
+	bridge->stopping = true;
 	for (uint32_t i = 0; i < max && bridge->reset_cursor < bridge->conn_used; i++)
 		bridge_reset(bridge, &bridge->conns[bridge->reset_cursor++]);
 	return left;

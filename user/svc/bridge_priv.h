@@ -93,6 +93,7 @@ struct bridge {
 	uint32_t conn_used;
 	uint32_t free_head;
 	uint32_t reset_cursor;
+	bool stopping;        /* no new connections: those there are, are being reset */
 	uint32_t *flow_conns; /* flow index -> connection, CONN_NONE */
 	struct conn_list lists[CONN_LINK_COUNT];
 	uint32_t state_counts[CONN_STATE_COUNT];
