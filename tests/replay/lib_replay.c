@@ -330,7 +330,8 @@ static void client_timer(struct replay *r)
 		client_send(r, SYN, 0, 0);
 		r->client_timer_ns = r->now_ns + CLIENT_RTO_NS * 4;
 	} else if (r->snd_una != r->snd_nxt || r->client_got_fin || r->settings.client_ends_first) {
-		client_send_from(r, r->snd_una - r->settings.client_iss - 1, 4);
+		/* varied, lest every try meets the same rhythm of losses */
+		client_send_from(r, r->snd_una - r->settings.client_iss - 1, 1 + r->client_tries % 5);
 	}
 }
 
