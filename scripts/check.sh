@@ -9,7 +9,7 @@ make --no-print-directory -j2 all tests || exit 1
 # headers of packets lie at odd addresses, which every supported processor reads
 # gcc 12 sees overlaps in instrumented code that are not there
 sanitize="-fsanitize=address,undefined -fno-sanitize=alignment -fno-sanitize-recover=undefined -Wno-restrict"
-make --no-print-directory -j2 B=build-asan SAN="$sanitize" OPT=-O1 tests || exit 1
+make --no-print-directory -j2 B=build-asan SAN="$sanitize" OPT=-O1 all tests || exit 1
 programs=(build/tests/*/*_test build-asan/tests/unit/*_test build-asan/tests/replay/*_test scripts/fuzz.sh)
 [ -z "${LINT:-}" ] || programs+=(scripts/lint.sh)
 for program in tests/netns/*.sh; do
@@ -19,4 +19,5 @@ existing=()
 for program in "${programs[@]}"; do
 	[ -x "$program" ] && existing+=("$program")
 done
-exec tests/run.sh "${existing[@]}"
+# the real daemon once more, watched by the sanitizers
+exec tests/run.sh "${existing[@]}" BUILD="$PWD/build-asan" tests/netns/refusals.sh tests/netns/halfclose.sh
