@@ -32,7 +32,7 @@ OBJ      := $(SRC:%.c=$(B)/%.o)
 # Everything but the program's entry: what the tests link against.
 LIB      := $(filter-out $(B)/user/main.o,$(OBJ))
 
-.PHONY: all setup demo check lint fuzz bench install clean
+.PHONY: all setup demo check lint fuzz bench soak install clean
 all: $(B)/socksplice $(B)/socksplice_xdp.o
 
 # --- building -------------------------------------------------------------
@@ -111,6 +111,10 @@ bench:
 	@scripts/setup.sh build test bench
 	@$(MAKE) --no-print-directory -j2 all tests
 	@scripts/bench.sh
+
+soak: setup
+	@$(MAKE) --no-print-directory -j2 all tests
+	@scripts/soak.sh
 
 install: all
 	install -D -m 755 $(B)/socksplice $(DESTDIR)$(PREFIX)/sbin/socksplice

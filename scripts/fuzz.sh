@@ -4,7 +4,7 @@
 # build-fuzz; a crashing input is named.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-seconds=${FUZZ_SECONDS:-12}
+seconds=${FUZZ_SECONDS:-8}
 out=build-fuzz
 sources=(user/base/*.c user/core/*.c user/svc/config_*.c)
 # shellcheck disable=SC2054 # the commas belong to the options

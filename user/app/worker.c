@@ -126,13 +126,40 @@ close_opened:
 	return err;
 }
 
+static const char *worker_driver(const struct worker *worker, uint32_t index)
+{
+	return worker->topo[index].driver[0] ? worker->topo[index].driver : "unknown";
+}
+
+/* Says what the kernel made of it, which on a shared UMEM is what the first interface got. */
+static int worker_note_mode(struct worker *worker, uint32_t index, bool zerocopy_tried, int zerocopy_err)
+{
+	struct worker_port *port = &worker->ports[index];
+	enum config_xsk_mode wanted = worker->config->interfaces[index].xsk;
+	bool zerocopy = xsk_is_zerocopy(&worker->sockets[worker->first_socket[index]]);
+
+	port->xsk = zerocopy ? "zerocopy" : wanted == CONFIG_XSK_GENERIC ? "generic" : "copy";
+	if (zerocopy && wanted != CONFIG_XSK_COPY)
+		snprintf(port->reason, sizeof(port->reason), "the driver (%s) supports zero-copy",
+			 worker_driver(worker, index));
+	else if (zerocopy || (zerocopy_tried && !zerocopy_err))
+		snprintf(port->reason, sizeof(port->reason), "shares its packet memory with %s, and so the mode",
+			 worker->ports[0].name);
+	else if (zerocopy_tried)
+		snprintf(port->reason, sizeof(port->reason), "zero-copy is not available from the driver (%s): %s",
+			 worker_driver(worker, index), strerror(-zerocopy_err));
+	else
+		snprintf(port->reason, sizeof(port->reason), "as configured by xsk:");
+	return wanted == CONFIG_XSK_ZEROCOPY && !zerocopy ? -EOPNOTSUPP : 0;
+}
+
 /* Zero-copy where the driver has it and `xsk:` allows it, else copy mode. */
 static int worker_open_port(struct worker *worker, uint32_t index, char *error, uint32_t error_bytes)
 {
 	struct worker_port *port = &worker->ports[index];
 	enum config_xsk_mode wanted = worker->config->interfaces[index].xsk;
-	bool generic = wanted == CONFIG_XSK_GENERIC;
-	int err = -EOPNOTSUPP;
+	bool try_zerocopy = wanted == CONFIG_XSK_AUTO || wanted == CONFIG_XSK_ZEROCOPY;
+	int zerocopy_err = -EOPNOTSUPP, err;
 
 	if (worker->socket_count + port->queues > WORKER_MAX_SOCKETS) {
 		snprintf(error, error_bytes,
@@ -140,29 +167,18 @@ static int worker_open_port(struct worker *worker, uint32_t index, char *error, 
 			 WORKER_MAX_SOCKETS, port->name);
 		return -E2BIG;
 	}
-	if (wanted == CONFIG_XSK_AUTO || wanted == CONFIG_XSK_ZEROCOPY) {
-		err = worker_open_queues(worker, index, XSK_BIND_ZEROCOPY, false);
-		if (!err) {
-			port->xsk = "zerocopy";
-			snprintf(port->reason, sizeof(port->reason), "the driver (%s) supports zero-copy",
-				 worker->topo[index].driver);
-			return 0;
-		}
-		snprintf(port->reason, sizeof(port->reason), "zero-copy is not available from the driver (%s): %s",
-			 worker->topo[index].driver[0] ? worker->topo[index].driver : "unknown", strerror(-err));
-	} else {
-		snprintf(port->reason, sizeof(port->reason), "as configured by xsk:");
-	}
-	if (wanted != CONFIG_XSK_ZEROCOPY)
-		err = worker_open_queues(worker, index, XSK_BIND_COPY, generic);
-	if (err) {
+	if (try_zerocopy)
+		zerocopy_err = worker_open_queues(worker, index, XSK_BIND_ZEROCOPY, false);
+	err = zerocopy_err;
+	if (err && wanted != CONFIG_XSK_ZEROCOPY)
+		err = worker_open_queues(worker, index, XSK_BIND_COPY, wanted == CONFIG_XSK_GENERIC);
+	if (!err)
+		err = worker_note_mode(worker, index, try_zerocopy, zerocopy_err);
+	if (err)
 		snprintf(error, error_bytes, "interface %s: AF_XDP socket (xsk: %s): %s%s", port->name,
 			 wanted == CONFIG_XSK_ZEROCOPY ? "zerocopy" : "copy", strerror(-err),
 			 wanted == CONFIG_XSK_ZEROCOPY ? "; use `xsk: auto` to fall back to copy mode" : "");
-		return err;
-	}
-	port->xsk = generic ? "generic" : "copy";
-	return 0;
+	return err;
 }
 
 static int worker_open_ports(struct worker *worker, char *error, uint32_t error_bytes)
@@ -328,7 +344,7 @@ static int worker_attach_port(struct worker *worker, uint32_t index, char *error
 		/* the mode that every device has; slower, since packets become sk_buffs first */
 		if (err == -EOPNOTSUPP && wanted == CONFIG_XSK_AUTO) {
 			snprintf(port->reason, sizeof(port->reason), "the driver (%s) has no native XDP",
-				 worker->topo[index].driver[0] ? worker->topo[index].driver : "unknown");
+				 worker_driver(worker, index));
 			port->xsk = "generic";
 			err = bpfload_attach(worker->bpf, port->ifindex, port->name, true, error, error_bytes);
 		}

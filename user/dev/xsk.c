@@ -109,6 +109,14 @@ void xsk_close(struct xsk *xsk)
 	xsk->fd = -1;
 }
 
+bool xsk_is_zerocopy(const struct xsk *xsk)
+{
+	struct xdp_options options = {0};
+	socklen_t bytes = sizeof(options);
+
+	return !getsockopt(xsk->fd, SOL_XDP, XDP_OPTIONS, &options, &bytes) && (options.flags & XDP_OPTIONS_ZEROCOPY);
+}
+
 static struct frame_pool *xsk_frames(const struct xsk *xsk)
 {
 	return &xsk->pool->umem->pool;

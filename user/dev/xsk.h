@@ -61,6 +61,8 @@ void xsk_pool_destroy(struct xsk_pool *pool);
 int xsk_open(struct xsk *xsk, struct xsk_pool *pool, const char *ifname, uint32_t queue, enum xsk_bind_mode mode,
 	     bool generic, uint32_t fill_target);
 void xsk_close(struct xsk *xsk);
+/* What the kernel really does: sockets that share a UMEM all have the mode of the first. */
+bool xsk_is_zerocopy(const struct xsk *xsk);
 
 /* Takes up to `max` received packets, their frames now FRAME_RX. */
 uint32_t xsk_receive(struct xsk *xsk, struct xsk_packet *packets, uint32_t max);
