@@ -26,8 +26,8 @@ memory=$(memory_kb)
 
 in_client "$flood" c0 "$mac" syn 10000 &
 flooding=$!
-result=$(in_client "$conns" run $lab_target4 7000 500 10 1000)
-is "500 connections during 10,000 spoofed SYNs" "$(cut -d' ' -f1,2 <<<"$result")" "connections=500 failed=0"
+result=$(in_client "$conns" run $lab_target4 7000 2000 10 1000)
+is "2,000 connections during 10,000 spoofed SYNs" "$(cut -d' ' -f1,2 <<<"$result")" "connections=2000 failed=0"
 [ "$tap_failed" -eq 0 ] || lab_stat "{bridge, stack, xsk}" | grep -v ": 0" | sed "s/^/# /"
 wait "$flooding"
 cmp_ok "each SYN opened a flow or is counted as lost in a full ring" "$(lab_stat '.stack.flows_opened + .xsk.kernel_rx_ring_full')" -ge 10000

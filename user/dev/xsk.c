@@ -15,7 +15,7 @@
 #define SOL_XDP 283
 #endif
 
-#define XSK_RX_DESCS 2048
+#define XSK_RX_DESCS 4096
 #define XSK_TX_DESCS 2048
 #define XSK_FILL_DESCS 4096
 #define XSK_COMPLETION_DESCS 2048
