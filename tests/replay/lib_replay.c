@@ -32,6 +32,7 @@ struct in_flight {
 static struct in_flight *queue[QUEUE];
 static uint32_t queue_count, queue_order;
 static struct packet_view seen[256];
+static uint8_t seen_bytes[256][128];
 static uint32_t seen_head, seen_tail;
 static bool by_hand; /* a script drives the client: packets are collected, not answered */
 
@@ -355,8 +356,8 @@ static int on_transmit(void *ctx, uint16_t port, uint32_t index, uint16_t off, u
 	}
 	frame_tx_start(&r->pool, index);
 	if (by_hand) {
+		memcpy(seen_bytes[seen_tail % 256], frame, len < 128 ? len : 128);
 		seen[seen_tail++ % 256] = v;
-		/* kept for the caller to look at payload is not needed: the view has all numbers */
 	} else if (v.l4_proto == 6) {
 		link_send(r, TO_CLIENT, frame, len);
 	}
@@ -600,6 +601,11 @@ const struct packet_view *replay_seen(struct replay *r)
 {
 	(void)r;
 	return seen_head == seen_tail ? NULL : &seen[seen_head++ % 256];
+}
+
+const uint8_t *replay_seen_bytes(void)
+{
+	return seen_bytes[(seen_head - 1) % 256];
 }
 
 void replay_establish(struct replay *r, const struct replay_settings *settings, uint32_t *iss)

@@ -73,6 +73,8 @@ void replay_inject(struct replay *r, uint8_t flags, uint32_t seq, uint32_t ack, 
 void replay_inject_ts(struct replay *r, uint8_t flags, uint32_t seq, uint32_t ack, uint16_t bytes, uint32_t ts);
 /* What the stack has sent since the last call; oldest first. NULL: nothing (more). */
 const struct packet_view *replay_seen(struct replay *r);
+/* The first bytes of the packet that replay_seen() returned last: all headers. */
+const uint8_t *replay_seen_bytes(void);
 /* A handshake by hand up to ESTABLISHED; the client's next byte is client_iss + 1. *iss is the stack's. */
 void replay_establish(struct replay *r, const struct replay_settings *settings, uint32_t *iss);
 /* The state of the flow as `flows` shows it, "CLOSED" when it is gone. */
