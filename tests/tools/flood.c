@@ -2,9 +2,14 @@
 /*
  * Hostile frames on an interface.
  *
- *   flood IF DST-MAC syn COUNT       10,000 a second: SYNs from COUNT made-up IPv4 addresses (10.66.0.0/16) to 10.9.0.1
- * port 7000 flood IF DST-MAC random COUNT    frames of random length: half pure noise behind an Ethernet header, half
- * TCP/IPv4 and TCP/IPv6 with correct addresses and checksummed IPv4 headers and noise behind them
+ *   flood IF DST-MAC syn COUNT
+ *
+ * sends SYNs, 10,000 a second, from COUNT made-up IPv4 addresses (10.66.0.0/16) to 10.9.0.1 port 7000;
+ *
+ *   flood IF DST-MAC random COUNT
+ *
+ * sends frames of random length: half pure noise behind an Ethernet header, half TCP/IPv4 and TCP/IPv6 with correct
+ * addresses and checksummed IPv4 headers and noise behind them.
  */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -4,8 +4,9 @@
  * and loses, delays, reorders, duplicates or corrupts some, since this
  * kernel may have no netem.
  *
- *   linkem IF_A IF_B [loss=PERCENT] [dup=PERCENT] [corrupt=PERCENT] [reorder=PERCENT] [delay=MS] [queue=FRAMES]
- * [seed=N]
+ *   linkem IF_A IF_B [NAME=VALUE]...
+ *
+ * Names: loss, dup, corrupt, reorder (percent of frames), delay (milliseconds), queue (frames), seed.
  *
  * Each direction is treated alike. A reordered frame is held back for one more millisecond. Runs until it is killed.
  */
