@@ -10,7 +10,7 @@ CLANG   ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
 PREFIX  ?= /usr
 
-PKGS    := libbpf libxdp liburing yaml-0.1 jansson libsystemd
+PKGS    := libbpf libxdp liburing yaml-0.1 jansson libsystemd libmnl
 FLOORS  := headers user/base user/core user/dev user/svc user/app user
 INCLUDE := $(addprefix -I,$(FLOORS)) -I$(B)
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
@@ -21,7 +21,7 @@ LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lnuma -lpthread
 
 ARCH     := $(shell uname -m | sed 's/x86_64/x86/; s/aarch64/arm64/')
 MULTIARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
-BPFFLAGS := -O2 -g -target bpf -D__TARGET_ARCH_$(ARCH) -std=gnu11 -Wall -Wextra -Werror -Iheaders -Ibpf -I/usr/include/$(MULTIARCH)
+BPFFLAGS := -O2 -g -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -std=gnu11 -Wall -Wextra -Werror -Iheaders -Ibpf -I/usr/include/$(MULTIARCH)
 
 # `make V=1` shows the commands.
 Q := $(if $(V),,@)
@@ -33,7 +33,7 @@ OBJ      := $(SRC:%.c=$(B)/%.o)
 LIB      := $(filter-out $(B)/user/main.o,$(OBJ))
 
 .PHONY: all setup demo check lint fuzz bench soak install clean
-all: $(B)/socksplice $(B)/socksplice_xdp.o
+all: $(B)/socksplice $(B)/socksplice_xdp.o $(B)/socksplice_tc.o
 
 # --- building -------------------------------------------------------------
 
@@ -46,7 +46,9 @@ $(B)/libsocksplice.a: $(LIB)
 	$(call say,AR)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-$(B)/user/%.o: user/%.c | $(B)/socksplice_xdp.skel.h
+SKELETONS := $(B)/socksplice_xdp.skel.h $(B)/socksplice_tc.skel.h
+
+$(B)/user/%.o: user/%.c | $(SKELETONS)
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
@@ -68,7 +70,7 @@ TEST_LIB := $(patsubst %.c,$(B)/%.o,$(wildcard tests/replay/lib_*.c tests/bpf/li
 TOOL_BIN := $(patsubst %.c,$(B)/%,$(wildcard tests/tools/*.c))
 FUZZ_BIN := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/*_fuzz.c))
 
-$(B)/tests/%.o: tests/%.c | $(B)/socksplice_xdp.skel.h
+$(B)/tests/%.o: tests/%.c | $(SKELETONS)
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(CFLAGS) -Itests/replay -Itests/bpf -c -o $@ $<
@@ -85,7 +87,7 @@ $(B)/tests/%_test: $(B)/tests/%_test.o $(TEST_LIB) $(B)/libsocksplice.a
 tests: $(TEST_BIN) $(TOOL_BIN)
 .SECONDARY:
 
--include $(OBJ:.o=.d) $(TEST_BIN:=.d) $(TOOL_BIN:=.d)
+-include $(OBJ:.o=.d) $(TEST_BIN:=.d) $(TEST_LIB:.o=.d) $(TOOL_BIN:=.d)
 
 setup:
 	@scripts/setup.sh build test
@@ -119,6 +121,7 @@ soak: setup
 install: all
 	install -D -m 755 $(B)/socksplice $(DESTDIR)$(PREFIX)/sbin/socksplice
 	install -D -m 644 $(B)/socksplice_xdp.o $(DESTDIR)$(PREFIX)/lib/socksplice/socksplice_xdp.o
+	install -D -m 644 $(B)/socksplice_tc.o $(DESTDIR)$(PREFIX)/lib/socksplice/socksplice_tc.o
 	install -D -m 644 packaging/socksplice.service $(DESTDIR)/lib/systemd/system/socksplice.service
 	[ -e $(DESTDIR)/etc/socksplice/socksplice.yml ] || \
 		install -D -m 600 packaging/socksplice.yml $(DESTDIR)/etc/socksplice/socksplice.yml

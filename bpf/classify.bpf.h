@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
-/* Whose packet is it: the gateway's own, or one that would be proxied? */
+/* Whose packet is it: the gateway's own, one of a known flow, or one that would be proxied? */
 #ifndef SOCKSPLICE_CLASSIFY_BPF_H
 #define SOCKSPLICE_CLASSIFY_BPF_H
 
+#include "count.bpf.h"
 #include "maps.bpf.h"
 #include "parse.h"
+
+#define TCP_FLAG_BYTE_FIN 0x01
+#define TCP_FLAG_BYTE_SYN 0x02
+#define TCP_FLAG_BYTE_RST 0x04
+#define TCP_FLAG_BYTE_ACK 0x10
 
 /*
  * Addresses that no proxy can reach for a client: multicast, broadcast,
@@ -28,6 +34,53 @@ static __always_inline int addr_is_link_scope(const struct addr *a)
 static __always_inline int dst_is_local(const struct packet_view *v)
 {
 	return addr_is_link_scope(&v->dst) || bpf_map_lookup_elem(&local_addrs, &v->dst) != (void *)0;
+}
+
+/* A packet of the upstream on another interface than its own is somebody else's, who guessed addresses and ports. */
+static __always_inline int flow_comes_by(const struct flow_entry *entry, __u32 direction, __u32 ifindex)
+{
+	return direction == FLOW_UP || !entry->upstream_ifindex || entry->upstream_ifindex == ifindex;
+}
+
+struct flow_match {
+	struct flow_entry *entry; /* NULL: no such flow */
+	__u32 index;
+	__u32 direction;
+};
+
+static __always_inline void flow_find(const struct flow_key *key, struct flow_match *match)
+{
+	const struct flow_ref *ref = bpf_map_lookup_elem(&flow_keys, key);
+	struct flow_entry *entry;
+	__u32 index;
+
+	match->entry = (void *)0;
+	if (!ref)
+		return;
+	index = ref->index;
+	entry = bpf_map_lookup_elem(&flows, &index);
+	if (!entry)
+		return;
+	/* between our two look-ups the daemon may have given the entry to another flow */
+	if (entry->generation != ref->generation) {
+		count(COUNT_STALE_KEYS);
+		return;
+	}
+	match->entry = entry;
+	match->index = index;
+	match->direction = ref->direction;
+}
+
+/* The flow of a TCP packet as it arrived. */
+static __always_inline void flow_find_arriving(const struct packet_view *v, struct flow_match *match)
+{
+	struct flow_key key = {.src = v->src, .dst = v->dst, .sport = v->sport, .dport = v->dport};
+
+	match->entry = (void *)0;
+	/* an IPv4-mapped address on an IPv6 packet would be mistaken for IPv4 */
+	if (v->ip_version == 6 && (addr_is_ipv4(&v->src) || addr_is_ipv4(&v->dst)))
+		return;
+	flow_find(&key, match);
 }
 
 #endif

@@ -8,9 +8,12 @@
 
 #include "addr.h"
 #include "cfg_abi.h"
+#include "flow_abi.h"
 #include "stats_abi.h"
 
-/* AF_XDP sockets by slot (struct xdp_port). Writer: the daemon; the kernel clears a slot when its socket closes. */
+#define REPORTS_BYTES (1u << 20)
+
+/* AF_XDP sockets by slot (struct bpf_port). Writer: the daemon; the kernel clears a slot when its socket closes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
 	__uint(max_entries, CFG_MAX_QUEUES);
@@ -18,21 +21,53 @@ struct {
 	__type(value, __u32);
 } xsks SEC(".maps");
 
+/* TAP devices by slot (struct bpf_port). Writer: the daemon; the kernel clears a slot when its device goes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, CFG_MAX_PORTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} taps SEC(".maps");
+
+/* Interfaces that take XDP frames, by ifindex. Writer: the daemon; the kernel clears an entry when its device goes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__uint(max_entries, CFG_MAX_PORTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} devices SEC(".maps");
+
 /* Run-time settings. Writer: the daemon. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct xdp_cfg);
+	__type(value, struct bpf_cfg);
 } cfg SEC(".maps");
+
+/* Whose maps these are; the programs do not read it. Writer: the daemon. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bpf_owner);
+} owner SEC(".maps");
 
 /* Interfaces and their first slot. Writer: the daemon. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, CFG_MAX_PORTS);
 	__type(key, __u32);
-	__type(value, struct xdp_port);
+	__type(value, struct bpf_port);
 } ports SEC(".maps");
+
+/* From a TAP's ifindex to the interface that its packets leave by. Writer: the daemon. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, CFG_MAX_PORTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} tap_exits SEC(".maps");
 
 /* The gateway's own addresses, broadcast addresses of its networks among them. Writer: the daemon. */
 struct {
@@ -42,10 +77,33 @@ struct {
 	__type(value, __u8);
 } local_addrs SEC(".maps");
 
-/* Packets by enum xdp_counter. Writer: the XDP program. */
+/* Addresses of arriving packets to entries of `flows`. Writer: the daemon. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FLOW_DEFAULT_ENTRIES *FLOW_KEYS_PER_ENTRY);
+	__type(key, struct flow_key);
+	__type(value, struct flow_ref);
+} flow_keys SEC(".maps");
+
+/* Flows. Writers: the daemon what it decides, the programs what they see (flow_abi.h says which is which). */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, FLOW_DEFAULT_ENTRIES);
+	__type(key, __u32);
+	__type(value, struct flow_entry);
+} flows SEC(".maps");
+
+/* struct flow_report. Writer: the programs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, REPORTS_BYTES);
+} reports SEC(".maps");
+
+/* By enum packet_counter. Writer: the programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, XDP_COUNTER_COUNT);
+	__uint(max_entries, PACKET_COUNTER_COUNT);
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");

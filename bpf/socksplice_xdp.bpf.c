@@ -1,27 +1,34 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * The XDP program on a LAN interface. What is for the gateway itself, and what
- * is not TCP, goes on into the kernel; TCP to anywhere else goes to the AF_XDP
- * socket of its queue. Until a daemon has adopted the program (cfg.abi_version)
- * it passes everything, so that loading it by hand never cuts anyone off.
+ * The XDP program, on LAN interfaces and uplinks whose `hook` is xdp. Packets
+ * of spliced flows are rewritten and sent on from here; on LAN interfaces TCP
+ * to anywhere else goes to the AF_XDP socket of its queue; all other goes on
+ * into the kernel. Until a daemon has adopted the program (cfg.abi_version) it
+ * passes everything, so that loading it by hand never cuts anyone off.
+ *
+ * The tc program behind it does the same and more. XDP is the short cut: what
+ * it cannot finish it passes on untouched. That is a flow that is just
+ * opening, a VLAN tag, a neighbour that is not known, an interface that takes
+ * no XDP frames, and a partial checksum: a local sender on a virtual device
+ * leaves the sum of the pseudo-header in the field, and XDP has no way to say
+ * so on the other side.
  *
  * Fragments of TCP to elsewhere are dropped and counted: TCP stacks avoid them
  * (path MTU discovery), and the user-space stack does not reassemble.
  */
+#define HOOK_XDP
 #include "classify.bpf.h"
-#include "count.bpf.h"
+#include "splice.bpf.h"
 
-static __always_inline int on_down(const struct xdp_cfg *settings)
+static __always_inline int on_down(const struct bpf_cfg *settings)
 {
 	if (settings->on_down == CFG_ON_DOWN_PASS)
-		return pass(XDP_COUNT_PASS_ON_DOWN);
+		return pass(COUNT_PASS_ON_DOWN);
 	return drop(DROP_NO_SOCKET);
 }
 
-static __always_inline int to_socket(struct xdp_md *ctx, const struct xdp_cfg *settings)
+static __always_inline int to_socket(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port)
 {
-	__u32 ifindex = ctx->ingress_ifindex;
-	const struct xdp_port *port = bpf_map_lookup_elem(&ports, &ifindex);
 	__u32 slot;
 
 	if (!port || ctx->rx_queue_index >= port->queues)
@@ -30,38 +37,129 @@ static __always_inline int to_socket(struct xdp_md *ctx, const struct xdp_cfg *s
 	/* ask first: the fallback verdict of bpf_redirect_map could not be counted */
 	if (!bpf_map_lookup_elem(&xsks, &slot))
 		return on_down(settings);
-	count(XDP_COUNT_TO_SOCKET);
+	count(COUNT_TO_SOCKET);
 	return (int)bpf_redirect_map(&xsks, slot, XDP_DROP);
+}
+
+/* The TCP checksum field holds just the folded sum of the pseudo-header. */
+static __always_inline int checksum_is_partial(const struct packet_view *v, const struct tcphdr *th)
+{
+	__u64 sum = be16((__u16)(v->tcp_hdr_len + v->payload_len)) + be16(IPPROTO_TCP);
+
+	sum += v->src.words[3];
+	sum += v->dst.words[3];
+	if (v->ip_version == 6) {
+		sum += (__u64)v->src.words[0] + v->src.words[1] + v->src.words[2];
+		sum += (__u64)v->dst.words[0] + v->dst.words[1] + v->dst.words[2];
+	}
+	return th->check == fold16(sum);
+}
+
+static __always_inline int mac_equal(const __u8 *a, const __u8 *b)
+{
+	__u16 x[3], y[3];
+
+	__builtin_memcpy(x, a, 6);
+	__builtin_memcpy(y, b, 6);
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
+}
+
+/* May XDP send packets of this direction by itself? */
+static __always_inline int xdp_can_send(const struct flow_entry *entry, __u32 direction)
+{
+	const struct flow_half *half = &entry->half[direction & 1];
+	__u32 ifindex = half->ifindex;
+
+	return half->mac_valid && !half->has_vlan && bpf_map_lookup_elem(&devices, &ifindex);
+}
+
+static __always_inline int xdp_splice(struct xdp_md *ctx, const struct bpf_port *port, const struct packet_view *v,
+				      struct flow_match *match)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u32 direction = match->direction & 1, l4_diff;
+	struct flow_half *half = &match->entry->half[direction], *other = &match->entry->half[direction ^ 1];
+	__u32 l4_off = v->ip_version == 4 ? SPLICE_IPV4_L4_OFF : SPLICE_IPV6_L4_OFF;
+	struct ethhdr *eth = data;
+	struct tcphdr *th = data + l4_off;
+
+	if ((void *)(th + 1) > end || v->has_vlan || v->has_ip_options || v->ip_ttl <= 1)
+		return pass(COUNT_PASS_TO_TC);
+	/* the hosts on this side have moved: their new address is for the neighbour table to tell */
+	if (other->mac_valid && !mac_equal(eth->h_source, other->dmac)) {
+		count(COUNT_MAC_CHANGES);
+		other->mac_valid = 0;
+	}
+	if (!xdp_can_send(match->entry, direction))
+		return pass(COUNT_PASS_TO_TC);
+	if (port && (port->flags & CFG_PORT_VIRTUAL) && checksum_is_partial(v, th))
+		return pass(COUNT_PASS_TO_TC);
+	if (splice_rewrite(ctx, data, end, v, match->entry, direction, &l4_diff))
+		return pass(COUNT_PASS_TO_TC);
+	th->check = (__u16)~fold16((__u64)(__u16)~th->check + half->l3_diff + l4_diff);
+	__builtin_memcpy(eth->h_dest, half->dmac, 6);
+	__builtin_memcpy(eth->h_source, half->smac, 6);
+	if (splice_is_done(match->entry))
+		flow_report(match->entry, match->index, FLOW_REPORT_DONE, FLOW_REPORTED_DONE);
+	count(COUNT_SPLICED_XDP);
+	return (int)bpf_redirect_map(&devices, half->ifindex, XDP_DROP);
+}
+
+/* A packet of a known flow. */
+static __always_inline int xdp_flow(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port,
+				    const struct packet_view *v, struct flow_match *match)
+{
+	__u32 phase = match->entry->phase;
+	int up = match->direction == FLOW_UP;
+
+	if (up && (v->tcp_flags & (TCP_FLAG_BYTE_SYN | TCP_FLAG_BYTE_ACK)) == TCP_FLAG_BYTE_SYN) {
+		if (phase == FLOW_PHASE_PENDING && v->seq == match->entry->client_isn)
+			return drop(DROP_DUPLICATE_SYN);
+		return to_socket(ctx, settings, port);
+	}
+	if (phase == FLOW_PHASE_SPLICED)
+		return xdp_splice(ctx, port, v, match);
+	if (!up || phase == FLOW_PHASE_OPENING)
+		return pass(COUNT_PASS_TO_TC);
+	return to_socket(ctx, settings, port);
 }
 
 SEC("xdp")
 int socksplice_xdp(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct cursor c = {.start = data, .pos = data, .end = end};
-	const struct xdp_cfg *settings;
+	struct cursor c = {.start = data, .pos = data, .end = end, .packet_bytes = (__u32)(end - data)};
+	__u32 zero = 0, ifindex = ctx->ingress_ifindex;
+	const struct bpf_cfg *settings = bpf_map_lookup_elem(&cfg, &zero);
+	const struct bpf_port *port = bpf_map_lookup_elem(&ports, &ifindex);
+	struct flow_match match;
 	struct packet_view v = {};
 	enum drop_reason reason;
-	__u32 zero = 0;
+	int is_lan = !port || (port->flags & CFG_PORT_LAN);
 
-	settings = bpf_map_lookup_elem(&cfg, &zero);
 	if (!settings || settings->abi_version != CFG_ABI_VERSION)
-		return pass(XDP_COUNT_PASS_NOT_ADOPTED);
+		return pass(COUNT_PASS_NOT_ADOPTED);
 	reason = packet_parse_network(&c, &v);
+	/* on an uplink the kernel judges what is not ours */
 	if (reason)
-		return drop(reason);
+		return is_lan ? drop(reason) : pass(COUNT_PASS_LOCAL);
 	if (!v.ip_version)
-		return pass(XDP_COUNT_PASS_NOT_IP);
-	if (dst_is_local(&v))
-		return pass(XDP_COUNT_PASS_LOCAL);
+		return pass(COUNT_PASS_NOT_IP);
+	if (v.l4_proto == IPPROTO_TCP && !v.is_fragment) {
+		reason = packet_parse_tcp(&c, &v);
+		if (reason)
+			return is_lan && !dst_is_local(&v) ? drop(reason) : pass(COUNT_PASS_LOCAL);
+		flow_find_arriving(&v, &match);
+		if (match.entry && flow_comes_by(match.entry, match.direction, ifindex))
+			return xdp_flow(ctx, settings, port, &v, &match);
+	}
+	if (!is_lan || dst_is_local(&v))
+		return pass(COUNT_PASS_LOCAL);
 	if (v.l4_proto != IPPROTO_TCP)
-		return pass(XDP_COUNT_PASS_NOT_TCP);
+		return pass(COUNT_PASS_NOT_TCP);
 	if (v.is_fragment)
 		return drop(DROP_FRAGMENT);
-	reason = packet_parse_tcp(&c, &v);
-	if (reason)
-		return drop(reason);
-	return to_socket(ctx, settings);
+	return to_socket(ctx, settings, port);
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

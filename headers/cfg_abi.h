@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * What the daemon tells the XDP program at run time, as the one entry of the
+ * What the daemon tells the BPF programs at run time, as the one entry of the
  * `cfg` array map. A program that `ip link` loaded cannot have its read-only
  * data set, therefore a map. All zero (no daemon yet) means: pass everything.
  */
@@ -9,7 +9,8 @@
 
 #include <linux/types.h>
 
-#define CFG_ABI_VERSION 1
+/* Of all maps together: a daemon adopts pinned maps of its own version only. */
+#define CFG_ABI_VERSION 2
 
 /* Most AF_XDP queues that one program serves: key space of the `xsks` map. */
 #define CFG_MAX_QUEUES 64
@@ -21,21 +22,51 @@ enum cfg_on_down {
 	CFG_ON_DOWN_PASS = 1,
 };
 
-struct xdp_cfg {
-	__u32 abi_version; /* CFG_ABI_VERSION once a daemon has adopted the program, else 0 */
-	__u32 on_down;     /* enum cfg_on_down: TCP to elsewhere while no socket serves its queue */
+/* Losses that a test asks for; each has its own probability. */
+enum cfg_fault {
+	CFG_FAULT_FIRST_ACK,  /* the client's first segment */
+	CFG_FAULT_REPORT,     /* reports to user space */
+	CFG_FAULT_EARLY_DATA, /* upstream segments in phase OPENING */
+	CFG_FAULT_SYNACK,     /* in user space: SYN-ACKs to the client */
+	CFG_FAULT_CRAFTED,    /* in user space: early data to the client */
+	CFG_FAULT_COUNT,
 };
 
+struct bpf_cfg {
+	__u32 abi_version; /* CFG_ABI_VERSION once a daemon has adopted the program, else 0 */
+	__u32 on_down;     /* enum cfg_on_down: TCP to elsewhere while no socket serves its queue */
+	__u16 fault_permille[CFG_FAULT_COUNT];
+	__u16 pad;
+	__u32 pad2;
+	__u64 fault_until_ns; /* CLOCK_MONOTONIC; 0: no faults */
+};
+
+#define CFG_PORT_LAN 0x01     /* clients are here */
+#define CFG_PORT_UPLINK 0x02  /* upstreams are here */
+#define CFG_PORT_VIRTUAL 0x04 /* packets may carry a partial checksum of a local sender */
+#define CFG_PORT_TAP 0x08     /* what needs user space goes to the TAP of `tap_slot`, else to AF_XDP */
+
 /* Entry of the `ports` hash map, key: ifindex (u32). Queue q of the interface is slot first_slot + q of `xsks`. */
-struct xdp_port {
+struct bpf_port {
 	__u32 first_slot;
 	__u32 queues;
+	__u32 flags;    /* CFG_PORT_* */
+	__u32 tap_slot; /* of `taps` */
 };
 
 /* Most interfaces that share one program: size of the `ports` map. */
 #define CFG_MAX_PORTS 16
 
-_Static_assert(sizeof(struct xdp_port) == 8, "struct xdp_port is shared with the kernel program");
-_Static_assert(sizeof(struct xdp_cfg) == 8, "struct xdp_cfg is shared with the kernel program");
+/* Entry of the `owner` array: who made and last used the pinned maps. */
+struct bpf_owner {
+	__u64 netns;                         /* cookie of the network namespace */
+	__u64 daemon;                        /* id of the process that serves now or did last */
+	__u16 reserved_first, reserved_last; /* source ports that were registered as reserved; 0: none */
+	__u32 pad;
+};
+
+_Static_assert(sizeof(struct bpf_port) == 16, "shared with the kernel programs");
+_Static_assert(sizeof(struct bpf_cfg) == 32, "shared with the kernel programs");
+_Static_assert(sizeof(struct bpf_owner) == 24, "shared with the kernel programs");
 
 #endif

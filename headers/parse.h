@@ -54,8 +54,10 @@ struct packet_view {
 	__u8 pad;
 };
 
+/* `end` bounds what may be read; the packet itself may be longer (a GSO packet whose payload lies elsewhere). */
 struct cursor {
 	void *start, *pos, *end;
+	__u32 packet_bytes; /* of the whole packet */
 };
 
 /* `bytes` more bytes, or (void *)0 when the frame ends before. */
@@ -113,7 +115,7 @@ static __always_inline enum drop_reason parse_ipv4(struct cursor *c, struct pack
 	total = be16(ip->tot_len);
 	if (ip->version != 4 || header < sizeof(*ip) || total < header)
 		return DROP_BAD_IP_HDR;
-	if ((void *)ip + total > c->end)
+	if (v->l3_off + total > c->packet_bytes)
 		return DROP_TRUNCATED;
 	v->ip_version = 4;
 	v->l3_len = (__u16)total;
@@ -188,7 +190,7 @@ static __always_inline enum drop_reason parse_ipv6(struct cursor *c, struct pack
 	total = be16(ip->payload_len) + (__u32)sizeof(*ip);
 	if (ip->version != 6 || total > 0xffff)
 		return DROP_BAD_IP_HDR;
-	if ((void *)ip + total > c->end)
+	if (v->l3_off + total > c->packet_bytes)
 		return DROP_TRUNCATED;
 	v->ip_version = 6;
 	v->l3_len = (__u16)total;
@@ -246,10 +248,14 @@ static __always_inline enum drop_reason packet_parse_tcp(struct cursor *c, struc
 	return DROP_NONE;
 }
 
-/* Both steps; for anything but an unfragmented TCP packet the second is left out. */
-static __always_inline enum drop_reason packet_parse(void *data, void *end, struct packet_view *v)
+/*
+ * Both steps; for anything but an unfragmented TCP packet the second is left out. [data, end): what may be read, all
+ * headers must be there; `packet_bytes`: of the whole packet.
+ */
+static __always_inline enum drop_reason packet_parse_part(void *data, void *end, __u32 packet_bytes,
+							  struct packet_view *v)
 {
-	struct cursor c = {.start = data, .pos = data, .end = end};
+	struct cursor c = {.start = data, .pos = data, .end = end, .packet_bytes = packet_bytes};
 	enum drop_reason reason;
 
 	__builtin_memset(v, 0, sizeof(*v));
@@ -257,6 +263,12 @@ static __always_inline enum drop_reason packet_parse(void *data, void *end, stru
 	if (reason || !v->ip_version || v->is_fragment || v->l4_proto != IPPROTO_TCP)
 		return reason;
 	return packet_parse_tcp(&c, v);
+}
+
+/* A packet that lies in one piece. */
+static __always_inline enum drop_reason packet_parse(void *data, void *end, struct packet_view *v)
+{
+	return packet_parse_part(data, end, (__u32)((char *)end - (char *)data), v);
 }
 
 #endif

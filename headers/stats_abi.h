@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * Every drop reason and every counter of the XDP program, named once. The
- * per-CPU array map `counters` is indexed by enum xdp_counter; user space
+ * Every drop reason and every counter of the BPF programs, named once. The
+ * per-CPU array map `counters` is indexed by enum packet_counter; user space
  * prints the same names.
  */
 #ifndef SOCKSPLICE_STATS_ABI_H
@@ -20,7 +20,13 @@
 	X(NO_SOCKET, no_socket)                                                                                        \
 	X(IP_CHECKSUM, ip_checksum)                                                                                    \
 	X(TCP_CHECKSUM, tcp_checksum)                                                                                  \
-	X(BAD_ADDRESS, bad_address)
+	X(BAD_ADDRESS, bad_address)                                                                                    \
+	X(IP_OPTIONS, ip_options)       /* of a spliced flow: no TCP sends them in mid-connection */                   \
+	X(TTL_EXPIRED, ttl_expired)     /* of a spliced flow */                                                        \
+	X(DUPLICATE_SYN, duplicate_syn) /* while its upstream is being dialled */                                      \
+	X(OPENING_BAD, opening_bad)     /* before the client's first valid segment */                                  \
+	X(OPENING_HELD, opening_held)   /* a bare ACK of the client while early data is being delivered */             \
+	X(FAULT, fault)                 /* injected by a test */
 
 enum drop_reason {
 #define X(name, text) DROP_##name,
@@ -29,23 +35,42 @@ enum drop_reason {
 		DROP_REASON_COUNT
 };
 
-/* Verdicts of the XDP program. Exactly one verdict or one drop is counted per packet. */
-#define XDP_VERDICTS(X)                                                                                                \
+/* Verdicts of the programs. Exactly one verdict or one drop is counted per packet and program that takes it. */
+#define PACKET_VERDICTS(X)                                                                                             \
 	X(PASS_NOT_ADOPTED, pass_not_adopted) /* no daemon ever took this program over */                              \
 	X(PASS_NOT_IP, pass_not_ip)           /* ARP, LLDP, ... */                                                     \
 	X(PASS_LOCAL, pass_local)             /* to the gateway itself, multicast, broadcast, link-local */            \
 	X(PASS_NOT_TCP, pass_not_tcp)                                                                                  \
-	X(PASS_ON_DOWN, pass_on_down) /* would be proxied, no socket, `on-down: pass` */                               \
-	X(TO_SOCKET, to_socket)
+	X(PASS_ON_DOWN, pass_on_down)   /* would be proxied, no socket, `on-down: pass` */                             \
+	X(PASS_TO_TC, pass_to_tc)       /* XDP leaves a packet of a spliced flow to the tc program behind it */        \
+	X(PASS_UPSTREAM, pass_upstream) /* of an upstream to its socket: handshake, or a relayed flow */               \
+	X(TO_SOCKET, to_socket)                                                                                        \
+	X(TO_TAP, to_tap)                                                                                              \
+	X(SPLICED_XDP, spliced_xdp) /* rewritten and sent on */                                                        \
+	X(SPLICED_TC, spliced_tc)                                                                                      \
+	X(ICMP_TRANSLATED, icmp_translated)
 
-enum xdp_counter {
-#define X(name, text) XDP_COUNT_##name,
-	XDP_VERDICTS(X)
+/* What happened besides; a packet may count in several. */
+#define FLOW_EVENTS(X)                                                                                                 \
+	X(FIRST_SEGMENTS, first_segments) /* upstream→client opened */                                               \
+	X(OPENING_RESETS, opening_resets) /* the client gave up before it was established */                           \
+	X(EARLY_SEGMENTS, early_segments) /* of an upstream that speaks before its client is established */            \
+	X(CLAMPED_ACKS, clamped_acks) /* lowered or dropped, so that the socket confirms nothing of the client's */    \
+	X(GUARDED_PACKETS, guarded_packets) /* of the socket, dropped because the flow is the kernel's */              \
+	X(STALE_KEYS, stale_keys)           /* a key that leads to an entry used again */                              \
+	X(LOST_REPORTS, lost_reports)       /* the ring buffer was full */                                             \
+	X(SYNS_MIRRORED, syns_mirrored)     /* SYNs that were made to offer the client's options */                    \
+	X(SLOW_OPTIONS, slow_options)       /* packets whose TCP options needed a walk */                              \
+	X(MAC_CHANGES, mac_changes)
+
+enum packet_counter {
+#define X(name, text) COUNT_##name,
+	PACKET_VERDICTS(X) FLOW_EVENTS(X)
 #undef X
-#define X(name, text) XDP_COUNT_DROP_##name,
+#define X(name, text) COUNT_DROP_##name,
 		DROP_REASONS(X)
 #undef X
-			XDP_COUNTER_COUNT
+			PACKET_COUNTER_COUNT
 };
 
 #endif

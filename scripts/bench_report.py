@@ -1,21 +1,68 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Turns the TSV of bench.sh (lab, system, metric, value) into tables of medians and of ratios taken in the same run."""
+"""Turns the TSV of bench.sh (lab, system, run, metric, value) into tables: medians, and medians of the ratios of each run.
+
+bench_report.py RESULTS                prints them
+bench_report.py RESULTS --update FILE  besides, puts them as Markdown between the markers of FILE
+"""
 import statistics
 import sys
 
-SYSTEMS = ["forwarding", "redsocks", "socksplice"]
-METRICS = ["up 1", "down 1", "up 8", "down 8", "conn/s c1", "conn/s c64", "ping p50 us", "ping p99 us"]
+BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
+SYSTEMS = ["forwarding", "redsocks", "relay", "relay-xsk", "spliced", "spliced-xdp"]
+OURS = ["spliced", "spliced-xdp", "relay", "relay-xsk"]  # the first of these that a lab has is compared
+BULK = ["up 1", "down 1", "up 8", "down 8"]
+CHURN = ["conn/s c1", "conn/s c64", "conn/s c100"]
+LABS = {
+    "gso/target": "The target speaks SOCKS5, GSO",
+    "mtu/target": "The target speaks SOCKS5, MTU frames, GRO off",
+    "mtu-gro/target": "The target speaks SOCKS5, MTU frames, GRO on",
+    "mtu-xdp/target": "The target speaks SOCKS5, MTU frames, GRO off, tx off, NAPI at the hosts",
+    "mtu-gro-xdp/target": "The target speaks SOCKS5, MTU frames, GRO on, tx off",
+    "gso/dante": "Upstream dante, GSO",
+    "gso/microsocks": "Upstream microsocks, GSO",
+    "mtu/microsocks": "Upstream microsocks, MTU frames, GRO off",
+}
+# metric: (what the table says, digits)
+PLAIN = {m: (m + " Gbit/s", 2) for m in BULK}
+for m in CHURN:
+    PLAIN[m] = (m, 0)
+    PLAIN["p99 ms " + m] = (m.replace("conn/s", "connecting") + " p99 ms", 1)
+PLAIN["ping p50 us"] = ("ping p50 us", 1)
+PLAIN["ping p99 us"] = ("ping p99 us", 1)
+MEMORY = {
+    "idle connections": 0, "idle: descriptors more": 0, "idle: daemon KB more": 0, "idle: entries in use": 0,
+    "kernel bytes/entry": 0, "user bytes/entry": 0,
+    "bulk up 8: packets to daemon": 0, "bulk up 8: daemon CPU ms/s": 1,
+    "bulk down 8: packets to daemon": 0, "bulk down 8: daemon CPU ms/s": 1,
+}
 
-values = {}
+values, about, doubts = {}, [], []
 for line in open(sys.argv[1], encoding="utf-8"):
-    lab, system, metric, value = line.rstrip("\n").split("\t")
+    line = line.rstrip("\n")
+    if line.startswith("#"):
+        (about if line.startswith("## ") else doubts).append(line.lstrip("# "))
+        continue
+    lab, system, run, metric, value = line.split("\t")
     if value:
-        values.setdefault((lab, system, metric), []).append(float(value))
+        values.setdefault((lab, system, metric), {})[run] = float(value)
 
 
 def median(lab, system, metric):
     found = values.get((lab, system, metric))
+    return statistics.median(found.values()) if found else None
+
+
+def ratio(lab, metric, over, under):
+    """Of the same run each, then the median."""
+    a, b = values.get((lab, over, metric), {}), values.get((lab, under, metric), {})
+    found = [a[run] / b[run] for run in a if b.get(run)]
+    return statistics.median(found) if found else None
+
+
+def more(lab, metric, system, than):
+    a, b = values.get((lab, system, metric), {}), values.get((lab, than, metric), {})
+    found = [a[run] - b[run] for run in a if run in b]
     return statistics.median(found) if found else None
 
 
@@ -23,24 +70,71 @@ def show(value, digits=2):
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-for lab in ["GSO", "MTU-frames"]:
-    print(f"\n{lab} lab{'':12}" + "".join(f"{s:>13}" for s in SYSTEMS) + "   ours/redsocks  ours/forwarding")
-    for metric in METRICS:
-        row = [median(lab, s, metric) for s in SYSTEMS]
-        digits = 0 if "conn" in metric else 1 if "ping" in metric else 2
-        unit = " Gbit/s" if metric[:2] in ("up", "do") else ""
-        ratios = [row[2] / row[i] if row[2] and row[i] else None for i in (1, 0)]
-        print(f"  {metric + unit:20}" + "".join(f"{show(v, digits):>13}" for v in row)
-              + f"{show(ratios[0]):>16}{show(ratios[1]):>17}")
-    for prefix, cases in (("CPU-s/GB", METRICS[:4]), ("us/connection", METRICS[4:6])):
-        for metric in cases:
-            base = median(lab, "forwarding", f"machine {prefix} {metric}")
+def lab_table(lab):
+    """(title, head, rows), or None: nothing was measured."""
+    systems = [s for s in SYSTEMS if any((lab, s, m) in values for m in PLAIN)]
+    if not systems:
+        return None
+    ours = next((s for s in OURS if s in systems), None)
+    others = [s for s in ("redsocks", "forwarding") if ours and s in systems]
+    rows = []
+    for metric, (name, digits) in PLAIN.items():
+        row = [median(lab, s, metric) for s in systems]
+        if any(v is not None for v in row):
+            rows.append([name] + [show(v, digits) for v in row] + [show(ratio(lab, metric, ours, s)) for s in others])
+    for prefix, metrics, digits in (("CPU-s/GB", BULK, 2), ("us/connection", CHURN, 0)):
+        for metric in metrics:
             cells = []
-            for system in SYSTEMS[1:]:
-                machine = median(lab, system, f"machine {prefix} {metric}")
-                proxy = median(lab, system, f"proxy {prefix} {metric}")
-                more = machine - base if machine is not None and base is not None else None
-                digits = 0 if "us/" in prefix else 2
-                cells.append(f"{show(more, digits)} ({show(proxy, digits)})")
-            print(f"  {prefix + ' ' + metric:33}" + "".join(f"{c:>17}" for c in cells))
-print("\nCPU: whole machine minus plain forwarding's, the proxy process's own in brackets (softirq work is not charged to it).")
+            for system in systems:
+                key = f"{prefix} {metric}"
+                # forwarding itself in full, the others beyond it
+                machine = (median(lab, system, "machine " + key) if system == "forwarding"
+                           else more(lab, "machine " + key, system, "forwarding"))
+                proxy = median(lab, system, "proxy " + key)
+                cells.append(show(machine, digits) if system == "forwarding" or machine is None
+                             else f"+{machine:.{digits}f} ({show(proxy, digits)})".replace("+-", "-"))
+            if any(c != "-" for c in cells):
+                unit = "CPU " + ("s/GB" if prefix == "CPU-s/GB" else "us/connection")
+                rows.append([f"{unit} {metric.replace('conn/s ', '')}"] + cells + [""] * len(others))
+    return LABS.get(lab, lab), [""] + systems + [f"{ours}/{s}" for s in others], rows
+
+
+def memory_table():
+    rows = [[name, show(median("gso/target", "spliced", name), digits)] for name, digits in MEMORY.items()
+            if ("gso/target", "spliced", name) in values]
+    return ("Memory, and what the daemon does about spliced bulk", ["", "spliced"], rows) if rows else None
+
+
+def as_text(title, head, rows):
+    width = [max(len(row[i]) for row in [head] + rows) for i in range(len(head))]
+    lines = [title] + ["  " + row[0].ljust(width[0]) + "".join("  " + c.rjust(w) for c, w in zip(row[1:], width[1:]))
+                       for row in [head] + rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def as_markdown(title, head, rows):
+    head = [title] + head[1:]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] + ["--:"] * (len(head) - 1)] + rows)
+
+
+tables = [t for t in [lab_table(lab) for lab in LABS] + [memory_table()] if t]
+CPU_NOTE = ("CPU: of the whole machine; forwarding's in full, the others' beyond forwarding's in the same run, the proxy process's own in "
+            "brackets (softirq work is not charged to it).")
+print("\n".join(about))
+for table in tables:
+    print("\n" + as_text(*table))
+print("\n" + CPU_NOTE)
+for doubt in doubts:
+    print("doubtful: " + doubt)
+
+if sys.argv[2:3] == ["--update"]:
+    with open(sys.argv[3], encoding="utf-8") as file:
+        text = file.read()
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        sys.exit(f"bench_report.py: {sys.argv[3]} must hold the markers {BEGIN} and {END} once each")
+    parts = ["\n".join(about)] + [as_markdown(*table) for table in tables] + [CPU_NOTE]
+    if doubts:
+        parts.append("Doubtful:\n\n" + "\n".join("- " + doubt for doubt in doubts))
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    with open(sys.argv[3], "w", encoding="utf-8") as file:
+        file.write(before + BEGIN + "\n\n" + "\n\n".join(parts) + "\n\n" + END + after)

@@ -63,19 +63,37 @@ for run in "up 1 flow:" "down 1 flow:-R" "up 8 flows:-P 8" "down 8 flows:-P 8 -R
 	fi
 done
 
+echo "the daemon is killed and started again during a transfer"
+lab_daemon_stop KILL
+line "killed before it began" "$(in_client curl -sS -m 2 "http://$lab_target4/page" 2>&1 | head -n 1)"
+lab_daemon_start || exit 1
+in_client curl -gsS -m 120 --limit-rate 100M "http://$lab_target4/big" >"$lab_dir/got" 2>/dev/null &
+transfer=$!
+sleep 0.7
+lab_daemon_stop KILL
+sleep 0.5
+lab_daemon_start || exit 1
+line "the new daemon took over" "$(lab_stat .splice.adopted) connections"
+wait "$transfer"
+check "$megabytes MB down, sha256" "$(sha256sum <"$lab_dir/got" | cut -d' ' -f1)" "$want" "equal"
+
+echo "one connection, step by step (socksplice trace)"
+(sleep 0.5; in_client curl -gsS -m 10 "http://$lab_target4/page" >/dev/null 2>&1) &
+timeout 10 "$lab_build/socksplice" trace --control "$lab_control" 2>/dev/null | sed 's/^/  /'
+
 echo "what the path did"
 sleep 0.3
 stats=$("$lab_build/socksplice" stats --json --control "$lab_control")
 show() { line "$1" "$(jq -r "$2" <<<"$stats")"; }
-show "packets by XDP to AF_XDP" .xdp.to_socket
-show "packets passed to the kernel" '.xdp.pass_local + .xdp.pass_not_ip + .xdp.pass_not_tcp'
-show "flows accepted after CONNECT" .stack.flows_established
-show "payload from / to clients" '"\(.stack.bytes_from_clients) / \(.stack.bytes_to_clients) bytes"'
-show "segments sent again" .stack.segments_retransmitted
-show "io_uring sends / receives" '"\(.bridge.upstream_sends) / \(.bridge.upstream_receives)"'
+show "packets rewritten in the kernel" '.bpf.spliced_tc + .bpf.spliced_xdp'
+show "packets to the daemon" '.bpf.to_tap + .bpf.to_socket'
+show "connections spliced / relayed" '"\(.splice.spliced + .splice.adopted) / \(.stack.flows_established)"'
+show "relayed, as IPv6 over IPv4" .splice.not_spliced_family
+show "payload relayed from / to clients" '"\(.stack.bytes_from_clients) / \(.stack.bytes_to_clients) bytes"'
 show "frames" '.frames | "\(.pool) pool + \(.fill) fill + \(.rx) rx + \(.flows) flows + \(.tx) tx + \(.completion) completion = \(.pool + .fill + .rx + .flows + .tx + .completion) of \(.total)"'
 line "daemon CPU" "$(cpu_seconds) s"
-lab_daemon_stop || { line "stop" "FAILED: exit code $?"; failed=$((failed + 1)); }
+check "stop --flush" "$("$lab_build/socksplice" stop --flush --control "$lab_control" 2>&1)" "" "programs, pins and reserved ports are gone"
+lab_daemon=""
 
 if [ "$failed" -gt 0 ]; then
 	echo "$failed step(s) failed"

@@ -17,6 +17,8 @@ lab_id=$$
 lab_c=ssp-$lab_id-c lab_g=ssp-$lab_id-g lab_s=ssp-$lab_id-s lab_l=ssp-$lab_id-l
 lab_dir=$(mktemp -d "/tmp/socksplice-lab-$lab_id-XXXXXX")
 lab_control=$lab_dir/control.sock
+# a bpffs of its own: pins of this run, gone with it
+lab_bpf=$lab_dir/bpf
 lab_target4=10.9.0.1 lab_target6=fd09::1
 lab_pids=()
 lab_daemon=""
@@ -40,6 +42,7 @@ lab_cleanup() {
 		ip netns pids "$name" 2>/dev/null | xargs -r kill -9 2>/dev/null
 		ip netns del "$name" 2>/dev/null
 	done
+	umount "$lab_bpf" 2>/dev/null
 	rm -rf "$lab_dir"
 	exit "$code"
 }
@@ -52,6 +55,7 @@ lab_sweep() {
 		[ -d "/proc/$owner" ] && continue
 		ip netns pids "$name" 2>/dev/null | xargs -r kill -9 2>/dev/null
 		ip netns del "$name" 2>/dev/null
+		umount "/tmp/socksplice-lab-$owner-"*/bpf 2>/dev/null
 		rm -rf "/tmp/socksplice-lab-$owner-"*
 	done
 	return 0
@@ -62,6 +66,7 @@ lab_sweep() {
 lab_up() {
 	local name
 	lab_sweep
+	mkdir -p "$lab_bpf" && mount -t bpf bpf "$lab_bpf" || exit 1
 	trap lab_cleanup EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM
@@ -131,9 +136,12 @@ lab_spawn() {
 
 # lab_end PID...: ends processes of lab_spawn and waits for them.
 lab_end() {
+	local pid kept=()
 	kill "$@" 2>/dev/null
 	wait "$@" 2>/dev/null
-	return 0
+	# their numbers may be somebody else's by the end of the lab
+	for pid in "${lab_pids[@]}"; do [[ " $* " = *" $pid "* ]] || kept+=("$pid"); done
+	lab_pids=("${kept[@]}")
 }
 
 # lab_wait_port NAMESPACE PORT: until something listens.
@@ -147,12 +155,15 @@ lab_wait_port() {
 	return 1
 }
 
-# lab_config [UPSTREAM [EXTRA-LINES]]: writes the daemon's configuration; UPSTREAM defaults to 10.2.0.2:1080.
+# lab_config [UPSTREAM [EXTRA-LINES]]: writes the daemon's configuration; UPSTREAM defaults to 10.2.0.2:1080. Keys of l0,
+# of the upstream and of `tcp` come from lab_interface_keys, lab_upstream_keys and lab_tcp_keys.
 lab_config() {
 	cat >"$lab_dir/socksplice.yml" <<-END
 		interfaces: [ { name: l0${lab_interface_keys:+, $lab_interface_keys} } ]
+		bpf-pin: $lab_bpf/pin
 		upstreams: [ { name: main, server: "${1:-10.2.0.2:1080}"${lab_upstream_keys:+, $lab_upstream_keys} } ]
 		control: $lab_control
+		${lab_tcp_keys:+tcp: { $lab_tcp_keys \}}
 		${2:-}
 	END
 }
@@ -173,12 +184,21 @@ lab_daemon_start() {
 }
 
 # lab_daemon_stop [SIGNAL]: ends the daemon and waits for it.
+# shellcheck disable=SC2120 # callers are other files
 lab_daemon_stop() {
 	[ -n "$lab_daemon" ] || return 0
 	kill "-${1:-TERM}" "$lab_daemon" 2>/dev/null
 	wait "$lab_daemon" 2>/dev/null
 	local code=$?
 	lab_daemon=""
+	return $code
+}
+
+# lab_daemon_flush: ends the daemon as lab_daemon_stop does, then everything that it left.
+lab_daemon_flush() {
+	lab_daemon_stop
+	local code=$?
+	in_gateway "$lab_build/socksplice" stop --flush -c "$lab_dir/socksplice.yml" >>"$lab_dir/daemon.log" 2>&1 || code=1
 	return $code
 }
 
@@ -208,6 +228,9 @@ lab_start_dante() {
 			command: connect
 		}
 		socks pass { from: 0.0.0.0/0 to: ::/0
+			command: connect
+		}
+		socks pass { from: ::/0 to: 0.0.0.0/0
 			command: connect
 		}
 	END
@@ -248,6 +271,13 @@ lab_start_ssh() {
 lab_start_web() {
 	lab_spawn "$lab_s" python3 "$lab_root/tests/tools/web.py" 80 "$1"
 	lab_wait_port "$lab_s" 80
+}
+
+# lab_start_target [PLAIN-PORT...]: a target that itself speaks SOCKS5 on port 1080, so that only the gateway is measured.
+# What a port number does stands on top of tests/tools/target.c.
+lab_start_target() {
+	lab_spawn "$lab_s" "$lab_build/tests/tools/target" 1080 "$@"
+	lab_wait_port "$lab_s" 1080
 }
 
 lab_start_iperf() {

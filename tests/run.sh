@@ -5,21 +5,22 @@
 # One line per program; every failed and every skipped test is shown. The last line counts all of them:
 #   N passed, N failed, N skipped
 # A program that dies, runs out of time or prints no plan counts as one failure. A skip that tests/expected-skips does
-# not name is a failure too.
+# not name is a failure too. Network tests mostly wait: TEST_JOBS of them (default 2) run at a time.
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 limit=${TEST_TIMEOUT:-240}
-output=$(mktemp)
-trap 'rm -f "$output"' EXIT
-passed=0 failed=0 skipped=0
+jobs=${TEST_JOBS:-2}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
 # A line of tests/expected-skips is: PROGRAM: TEST NAME
 expected() { grep -qxF "$1: $2" "$here/expected-skips"; }
 
 run_one() {
-	local program=$1 name code=0 ok=0 bad=0 skip=0 line plan="" text start
+	local program=$1 name code=0 ok=0 bad=0 skip=0 line plan="" text start output
 	name=$(basename "$program")
+	output=$(mktemp "$work/output-XXXXXX")
 	start=$(date +%s)
 	timeout -k 20 "$limit" "$program" >"$output" 2>&1 </dev/null || code=$?
 	while IFS= read -r line; do
@@ -50,14 +51,35 @@ run_one() {
 		grep -vE '^ok ' "$output" | tail -n 40 | sed 's/^/      | /'
 	fi
 	printf '%-44s %4d passed %3d failed %3d skipped %4d s\n' "$name" $ok $bad $skip $(($(date +%s) - start))
-	passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+	echo "$ok $bad $skip" >>"$work/counts"
 }
 
+# Beside others: what it has to say comes in one piece.
+run_beside() {
+	local report
+	report=$(run_one "$1")
+	flock "$work" printf '%s\n' "$report"
+}
+
+running=0
 for argument in "$@"; do
 	case $argument in
-	*=*) export "${argument?}" ;;
-	*) run_one "$argument" ;;
+	tests/netns/*)
+		if [ "$running" -ge "$jobs" ]; then
+			wait -n
+			running=$((running - 1))
+		fi
+		run_beside "$argument" &
+		running=$((running + 1))
+		;;
+	*)
+		wait
+		running=0
+		# shellcheck disable=SC2163 # NAME=VALUE
+		case $argument in *=*) export "$argument" ;; *) run_one "$argument" ;; esac
+		;;
 	esac
 done
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+wait
+awk '{ passed += $1; failed += $2; skipped += $3 }
+	END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit failed > 0 || passed == 0 }' "$work/counts"

@@ -8,7 +8,13 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
+
+#define CTL_STOP_POLLS 200
+#define CTL_STOP_POLL_NS 50000000
+#define CTL_TRACE_POLL_NS 200000000
+#define CTL_REQUEST_BYTES 64
 
 static int ctl_connect(const char *path)
 {
@@ -54,18 +60,20 @@ static void ctl_print_status(const json_t *status)
 	       json_is_true(json_object_get(status, "ready")) ? "ready" : "not ready");
 	json_array_foreach(json_object_get(status, "interfaces"), i, item)
 	{
-		printf("interface %-12s XDP %s, AF_XDP %s, %" JSON_INTEGER_FORMAT " queue(s), MTU %" JSON_INTEGER_FORMAT
-		       ", attach %s\n",
-		       ctl_string(item, "name"), ctl_string(item, "xdp"), ctl_string(item, "xsk"),
-		       ctl_int(item, "queues"), ctl_int(item, "mtu"), ctl_string(item, "attach"));
-		printf("          %-12s %s\n", "", ctl_string(item, "reason"));
+		printf("interface %-12s hook %s, XDP %s, AF_XDP %s, %" JSON_INTEGER_FORMAT
+		       " queue(s), MTU %" JSON_INTEGER_FORMAT ", attach %s\n",
+		       ctl_string(item, "name"), ctl_string(item, "hook"), ctl_string(item, "xdp"),
+		       ctl_string(item, "xsk"), ctl_int(item, "queues"), ctl_int(item, "mtu"),
+		       ctl_string(item, "attach"));
+		printf("          %-12s %s; %s\n", "", ctl_string(item, "hook_reason"), ctl_string(item, "reason"));
 	}
 	printf("upstream  %-12s %s  CONNECTs granted %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT "\n",
 	       ctl_string(upstream, "name"), ctl_string(upstream, "server"), ctl_int(upstream, "connects_ok"),
 	       ctl_int(upstream, "dials"));
-	printf("flows     %" JSON_INTEGER_FORMAT " established, %" JSON_INTEGER_FORMAT
+	printf("flows     %" JSON_INTEGER_FORMAT " spliced, %" JSON_INTEGER_FORMAT " relayed, %" JSON_INTEGER_FORMAT
 	       " half-open, %" JSON_INTEGER_FORMAT " in TIME-WAIT\n",
-	       ctl_int(flows, "established"), ctl_int(flows, "half_open"), ctl_int(flows, "time_wait"));
+	       ctl_int(flows, "spliced"), ctl_int(flows, "established"), ctl_int(flows, "half_open"),
+	       ctl_int(flows, "time_wait"));
 	printf("checksums %s\n", ctl_string(status, "simd"));
 	json_array_foreach(json_object_get(status, "fallbacks"), i, item)
 		printf("fallback  %s\n", json_string_value(item));
@@ -92,6 +100,20 @@ static void ctl_print_stats(json_t *stats)
 	}
 }
 
+/* What is worth knowing beyond the columns: why it is relayed, or how fast it is. */
+static void ctl_print_flow_note(const json_t *flow)
+{
+	json_t *why = json_object_get(flow, "not_spliced");
+
+	if (why)
+		printf("  not spliced: %s", json_string_value(why));
+	else if (!strcmp(ctl_string(flow, "tier"), "spliced"))
+		printf("  %.1f/%.1f Mbit/s, rtt %" JSON_INTEGER_FORMAT "+%" JSON_INTEGER_FORMAT " us",
+		       (double)ctl_int(flow, "rate_from_client") * 8e-6, (double)ctl_int(flow, "rate_to_client") * 8e-6,
+		       ctl_int(flow, "client_rtt_us"), ctl_int(flow, "upstream_rtt_us"));
+	putchar('\n');
+}
+
 static void ctl_print_flows(const json_t *flows)
 {
 	json_t *flow;
@@ -100,11 +122,14 @@ static void ctl_print_flows(const json_t *flows)
 	printf("%-28s %-28s %-10s %-7s %-12s %14s %14s %8s\n", "CLIENT", "DESTINATION", "UPSTREAM", "TIER", "STATE",
 	       "FROM CLIENT", "TO CLIENT", "AGE s");
 	json_array_foreach(flows, i, flow)
+	{
 		printf("%-28s %-28s %-10s %-7s %-12s %14" JSON_INTEGER_FORMAT " %14" JSON_INTEGER_FORMAT
-		       " %8" JSON_INTEGER_FORMAT "\n",
+		       " %8" JSON_INTEGER_FORMAT,
 		       ctl_string(flow, "client"), ctl_string(flow, "destination"), ctl_string(flow, "upstream"),
 		       ctl_string(flow, "tier"), ctl_string(flow, "state"), ctl_int(flow, "bytes_from_client"),
 		       ctl_int(flow, "bytes_to_client"), ctl_int(flow, "age_ms") / 1000);
+		ctl_print_flow_note(flow);
+	}
 }
 
 static void ctl_print(const char *command, json_t *answer)
@@ -117,7 +142,8 @@ static void ctl_print(const char *command, json_t *answer)
 		ctl_print_flows(answer);
 }
 
-int ctl_run(const char *command, const char *control_path, bool as_json)
+/* Puts one request; *out is the answer, to be released. 0, or the exit code with a message printed. */
+static int ctl_ask(const char *request, const char *control_path, json_t **out)
 {
 	int fd = ctl_connect(control_path);
 	json_error_t problem;
@@ -131,7 +157,7 @@ int ctl_run(const char *command, const char *control_path, bool as_json)
 			control_path, strerror(errno));
 		return CTL_EXIT_UNREACHABLE;
 	}
-	dprintf(fd, "%s\n", command);
+	dprintf(fd, "%s\n", request);
 	stream = fdopen(fd, "r");
 	answer = stream ? json_loadf(stream, 0, &problem) : NULL;
 	if (stream)
@@ -145,6 +171,17 @@ int ctl_run(const char *command, const char *control_path, bool as_json)
 		json_decref(answer);
 		return CTL_EXIT_FAILED;
 	}
+	*out = answer;
+	return 0;
+}
+
+int ctl_run(const char *command, const char *control_path, bool as_json)
+{
+	json_t *answer;
+	int code = ctl_ask(command, control_path, &answer);
+
+	if (code)
+		return code;
 	if (as_json) {
 		json_dumpf(answer, stdout, JSON_INDENT(2));
 		putchar('\n');
@@ -152,5 +189,85 @@ int ctl_run(const char *command, const char *control_path, bool as_json)
 		ctl_print(command, answer);
 	}
 	json_decref(answer);
+	return 0;
+}
+
+bool ctl_reachable(const char *control_path)
+{
+	int fd = ctl_connect(control_path);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+int ctl_stop(const char *control_path, bool flush, bool as_json)
+{
+	const struct timespec pause = {.tv_nsec = CTL_STOP_POLL_NS};
+	json_t *answer;
+	int code = ctl_ask(flush ? "stop-flush" : "stop", control_path, &answer);
+
+	if (code)
+		return code;
+	if (as_json) {
+		json_dumpf(answer, stdout, JSON_INDENT(2));
+		putchar('\n');
+	}
+	json_decref(answer);
+	for (int i = 0; i < CTL_STOP_POLLS; i++) {
+		if (!ctl_reachable(control_path))
+			return 0;
+		nanosleep(&pause, NULL);
+	}
+	fprintf(stderr, "socksplice: the daemon has not ended after %d s; its log may say why\n",
+		(int)((long)CTL_STOP_POLLS * CTL_STOP_POLL_NS / 1000000000));
+	return CTL_EXIT_FAILED;
+}
+
+/* Prints what is new; returns whether more will come. */
+static bool ctl_print_trace(const json_t *answer, size_t *printed, bool as_json)
+{
+	const json_t *events = json_object_get(answer, "events"), *event;
+	bool over = !strcmp(ctl_string(answer, "state"), "over");
+
+	if (as_json && over)
+		json_dumpf(answer, stdout, JSON_INDENT(2));
+	for (; !as_json && *printed < json_array_size(events); ++*printed) {
+		event = json_array_get(events, *printed);
+		printf("%12.3f ms  %s\n", (double)ctl_int(event, "us") / 1000.0, ctl_string(event, "text"));
+	}
+	fflush(stdout);
+	return !over;
+}
+
+int ctl_trace(const char *control_path, const char *client, bool as_json)
+{
+	const struct timespec pause = {.tv_nsec = CTL_TRACE_POLL_NS};
+	char request[CTL_REQUEST_BYTES];
+	size_t printed = 0;
+	bool more = true;
+	json_t *answer;
+	int code;
+
+	if (snprintf(request, sizeof(request), client ? "trace %s" : "trace", client) >= (int)sizeof(request)) {
+		fprintf(stderr, "socksplice: \"%s\" is no address\n", client);
+		return CTL_EXIT_FAILED;
+	}
+	code = ctl_ask(request, control_path, &answer);
+	if (code)
+		return code;
+	json_decref(answer);
+	if (!as_json)
+		fprintf(stderr, "waiting for the next connection%s%s ...\n", client ? " of " : "",
+			client ? client : "");
+	while (more) {
+		code = ctl_ask("trace-read", control_path, &answer);
+		if (code)
+			return code;
+		more = ctl_print_trace(answer, &printed, as_json);
+		json_decref(answer);
+		if (more)
+			nanosleep(&pause, NULL);
+	}
 	return 0;
 }

@@ -9,6 +9,7 @@
 
 #include "bpfload.h"
 #include "probe.h"
+#include "repair.h"
 #include "topo.h"
 #include "umem.h"
 
@@ -46,8 +47,8 @@ static bool doctor_machine(json_t *list)
 
 	uname(&kernel);
 	doctor_note(list, "kernel", true, false, kernel.release);
-	fine = doctor_check(list, "BPF program", probe_bpf_program(), true, "the XDP program loads",
-			    "the XDP program does not load; root, or CAP_BPF and CAP_NET_ADMIN, is needed");
+	fine = doctor_check(list, "BPF programs", probe_bpf_program(), true, "the XDP and tc programs load",
+			    "the XDP and tc programs do not load; root, or CAP_BPF and CAP_NET_ADMIN, is needed");
 	fine &= doctor_check(list, "AF_XDP", probe_af_xdp(), true, "sockets can be made",
 			     "no AF_XDP sockets; CONFIG_XDP_SOCKETS and CAP_NET_RAW are needed");
 	err = probe_uring(&defer_taskrun, &recv_bundle);
@@ -61,6 +62,13 @@ static bool doctor_machine(json_t *list)
 		doctor_note(list, "io_uring receive bundles", recv_bundle, false,
 			    recv_bundle ? "available" : "not before kernel 6.10: recvmsg is used, slower downloads");
 	}
+	doctor_check(list, "TCP_REPAIR", repair_probe(), false, "permitted: connections can be handed to the kernel",
+		     "not permitted, CAP_NET_ADMIN is needed: every connection is relayed in user space");
+	doctor_check(list, "TAP", probe_tun(), false,
+		     "/dev/net/tun is there: virtual interfaces keep their large packets",
+		     "no /dev/net/tun; virtual interfaces need `hook: xdp`");
+	doctor_check(list, "tcx", probe_tcx(), false, "tc programs are attached by links",
+		     "not before kernel 6.6: tc programs are attached as clsact filters");
 	doctor_check(list, "BTF", probe_btf(), false, "/sys/kernel/btf/vmlinux is there",
 		     "no BTF; this build does not need it");
 	snprintf(text, sizeof(text), "%u free of 2 MB%s", pages,
@@ -68,31 +76,29 @@ static bool doctor_machine(json_t *list)
 	doctor_note(list, "huge pages", pages >= 32, false, text);
 	doctor_note(list, "bpffs", probe_bpffs_mounted(), false,
 		    probe_bpffs_mounted() ? "mounted at /sys/fs/bpf"
-					  : "not mounted at /sys/fs/bpf; this build does not need it");
+					  : "not mounted at /sys/fs/bpf; `run` mounts it, so that spliced "
+					    "connections outlive the daemon");
 	snprintf(text, sizeof(text), "%llu: so many connections at once, less a few",
 		 (unsigned long long)probe_descriptor_limit());
 	doctor_note(list, "descriptors", probe_descriptor_limit() >= 4096, false, text);
 	return fine;
 }
 
-/* The path that `xsk: auto` takes on this interface. */
+/* The path that `hook: auto` and `xsk: auto` take on this interface. */
 static const char *doctor_path(const struct topo_interface *topo, const char **why)
 {
+	if (topo_prefers_tc(topo)) {
+		*why = "a virtual device: its packets come from local senders as 64 KB with a partial checksum. tc "
+		       "takes "
+		       "them whole; native XDP (hook: xdp) would turn the peer's segmentation offload off";
+		return "hook tc: spliced by tc, packets for user space by a TAP device";
+	}
 	if (!umem_frame_bytes_for(topo->mtu)) {
-		*why = "the MTU is too large for single-buffer XDP; lower it to 3822 or less";
+		*why = "the MTU is too large for single-buffer XDP; lower it to 3822 or less, or use `hook: tc`";
 		return "none";
 	}
-	if (!strcmp(topo->driver, "veth")) {
-		*why = "veth has native XDP; its AF_XDP is copy mode. XDP here turns off the peer's segmentation "
-		       "offload";
-		return "native XDP, AF_XDP copy";
-	}
-	if (topo->is_virtual) {
-		*why = "a virtual device: native XDP where the driver has it, AF_XDP in copy mode";
-		return "native or generic XDP, AF_XDP copy";
-	}
 	*why = "a hardware driver: zero-copy is tried first, then copy, then generic XDP; `status` tells the result";
-	return "AF_XDP zero-copy where the driver has it";
+	return "hook xdp: spliced by XDP, packets for user space by AF_XDP, zero-copy where the driver has it";
 }
 
 static bool doctor_interface(json_t *list, const char *name)

@@ -7,6 +7,7 @@
 #include "config_yaml.h"
 #include "ctl.h"
 #include "doctor.h"
+#include "flush.h"
 #include "run.h"
 
 #define EXIT_USAGE 2
@@ -24,6 +25,9 @@ static const char main_help[] =
 	"  socksplice status [-c FILE | --control PATH] [--json]   is it working?\n"
 	"  socksplice stats  [-c FILE | --control PATH] [--json]   every counter\n"
 	"  socksplice flows  [-c FILE | --control PATH] [--json]   connections now\n"
+	"  socksplice trace  [-c FILE | --control PATH] [ADDRESS]  the life of the next connection (of that client)\n"
+	"  socksplice stop   [-c FILE | --control PATH] [--flush]  ends the daemon; spliced connections live on, with\n"
+	"                    --flush everything is reset and removed (-c FILE: also when no daemon runs)\n"
 	"\n"
 	"  -c, --config FILE    configuration (default /etc/socksplice/socksplice.yml)\n"
 	"      --control PATH   control socket of the daemon (default: the configuration's, else\n"
@@ -38,7 +42,9 @@ static const char main_help[] =
 struct main_options {
 	const char *config_path;
 	const char *control_path;
+	const char *argument; /* behind the command */
 	bool as_json;
+	bool flush;
 };
 
 static struct config main_config;
@@ -77,18 +83,41 @@ static int main_doctor(const struct main_options *options)
 	return code ? code : doctor_run(options->config_path ? &main_config : NULL, options->as_json);
 }
 
+/* Nobody runs who could do it: what was left behind is removed from here. */
+static int main_flush(void)
+{
+	char error[512] = "";
+	uint64_t flows;
+
+	if (flush_leftovers(&main_config, &flows, error, sizeof(error))) {
+		fprintf(stderr, "socksplice: %s\n", error);
+		return CTL_EXIT_FAILED;
+	}
+	printf("no daemon runs; %llu spliced connections were reset, programs and pins are removed\n",
+	       (unsigned long long)flows);
+	return 0;
+}
+
 static int main_ask(const char *command, const struct main_options *options)
 {
-	const char *path = options->control_path ? options->control_path : main_default_control;
+	const char *path = main_default_control;
 
-	if (!options->control_path && options->config_path) {
+	if (options->config_path) {
 		int code = main_load(options);
 
 		if (code)
 			return code;
 		path = main_config.control;
 	}
-	return ctl_run(command, path, options->as_json);
+	if (options->control_path)
+		path = options->control_path;
+	if (!strcmp(command, "trace"))
+		return ctl_trace(path, options->argument, options->as_json);
+	if (strcmp(command, "stop"))
+		return ctl_run(command, path, options->as_json);
+	if (options->flush && options->config_path && !ctl_reachable(path))
+		return main_flush();
+	return ctl_stop(path, options->flush, options->as_json);
 }
 
 static int main_dispatch(const char *command, const struct main_options *options)
@@ -99,7 +128,8 @@ static int main_dispatch(const char *command, const struct main_options *options
 		return main_check(options);
 	if (!strcmp(command, "doctor"))
 		return main_doctor(options);
-	if (!strcmp(command, "status") || !strcmp(command, "stats") || !strcmp(command, "flows"))
+	if (!strcmp(command, "status") || !strcmp(command, "stats") || !strcmp(command, "flows") ||
+	    !strcmp(command, "trace") || !strcmp(command, "stop"))
 		return main_ask(command, options);
 	fprintf(stderr, "socksplice: unknown command \"%s\"; --help lists them\n", command);
 	return EXIT_USAGE;
@@ -108,9 +138,13 @@ static int main_dispatch(const char *command, const struct main_options *options
 int main(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{"config", required_argument, NULL, 'c'}, {"control", required_argument, NULL, 'C'},
-		{"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0},
+		{"config", required_argument, NULL, 'c'},
+		{"control", required_argument, NULL, 'C'},
+		{"json", no_argument, NULL, 'j'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{"flush", no_argument, NULL, 'F'},
+		{NULL, 0, NULL, 0},
 	};
 	struct main_options options = {0};
 	int option;
@@ -126,6 +160,9 @@ int main(int argc, char **argv)
 		case 'j':
 			options.as_json = true;
 			break;
+		case 'F':
+			options.flush = true;
+			break;
 		case 'h':
 			fputs(main_help, stdout);
 			return 0;
@@ -136,7 +173,9 @@ int main(int argc, char **argv)
 			return EXIT_USAGE;
 		}
 	}
-	if (optind + 1 != argc) {
+	if (optind + 2 == argc && !strcmp(argv[optind], "trace"))
+		options.argument = argv[optind + 1];
+	else if (optind + 1 != argc) {
 		fprintf(stderr, "socksplice: one command is expected; --help lists them\n");
 		return EXIT_USAGE;
 	}

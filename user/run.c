@@ -92,8 +92,12 @@ static void run_log_ready(const struct config *config, const struct worker *work
 	for (uint32_t i = 0; i < worker_port_count(worker); i++) {
 		const struct worker_port *port = worker_port(worker, i);
 
-		log_info("interface %s: XDP %s, AF_XDP %s, %u queue(s): %s", port->name, port->xdp, port->xsk,
-			 port->queues, port->reason);
+		if (port->hook == CONFIG_HOOK_TC)
+			log_info("interface %s: hook tc (%s), packets for user space %s", port->name, port->hook_reason,
+				 port->reason);
+		else
+			log_info("interface %s: hook xdp (%s), XDP %s, AF_XDP %s, %u queue(s): %s", port->name,
+				 port->hook_reason, port->xdp, port->xsk, port->queues, port->reason);
 	}
 	if (config->on_down == CONFIG_ON_DOWN_PASS)
 		log_warn("on-down: pass: while no daemon runs, what should be proxied goes out directly");
@@ -105,6 +109,7 @@ static int run_worker(const struct config *config, struct control *control, int 
 {
 	char error[RUN_ERROR_BYTES] = "";
 	struct worker *worker;
+	bool flush;
 
 	if (worker_create(&worker, config, error, sizeof(error))) {
 		log_error("%s", error);
@@ -117,9 +122,11 @@ static int run_worker(const struct config *config, struct control *control, int 
 	}
 	run_log_ready(config, worker);
 	sd_notify(0, "READY=1");
-	control_serve(control, worker, stop_fd);
+	flush = control_serve(control, worker, stop_fd) == CONTROL_END_FLUSH;
 	sd_notify(0, "STOPPING=1");
-	log_info("stopping: live connections are reset");
+	log_info(flush ? "stopping: all connections are reset, programs and pins are removed"
+		       : "stopping: relayed connections are reset, spliced ones live on");
+	worker_stop(worker, flush);
 	worker_destroy(worker);
 	return 0;
 }

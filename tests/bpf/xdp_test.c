@@ -33,20 +33,20 @@
 static struct socksplice_xdp *skeleton;
 
 static const char *const counter_names[] = {
-#define X(name, text) [XDP_COUNT_##name] = #text,
-	XDP_VERDICTS(X)
+#define X(name, text) [COUNT_##name] = #text,
+	PACKET_VERDICTS(X) FLOW_EVENTS(X)
 #undef X
-#define X(name, text) [XDP_COUNT_DROP_##name] = "drop_" #text,
+#define X(name, text) [COUNT_DROP_##name] = "drop_" #text,
 		DROP_REASONS(X)
 #undef X
 };
 
-static void read_counters(uint64_t out[XDP_COUNTER_COUNT])
+static void read_counters(uint64_t out[PACKET_COUNTER_COUNT])
 {
 	uint64_t values[256];
 	int cpus = libbpf_num_possible_cpus();
 
-	for (uint32_t i = 0; i < XDP_COUNTER_COUNT; i++) {
+	for (uint32_t i = 0; i < PACKET_COUNTER_COUNT; i++) {
 		out[i] = 0;
 		assert_int_equal(bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.counters), &i, values), 0);
 		for (int cpu = 0; cpu < cpus; cpu++)
@@ -56,17 +56,17 @@ static void read_counters(uint64_t out[XDP_COUNTER_COUNT])
 
 static void configure(uint32_t version, uint32_t on_down)
 {
-	struct xdp_cfg cfg = {.abi_version = version, .on_down = on_down};
+	struct bpf_cfg cfg = {.abi_version = version, .on_down = on_down};
 	uint32_t zero = 0;
 
 	assert_int_equal(bpf_map_update_elem(bpf_map__fd(skeleton->maps.cfg), &zero, &cfg, BPF_ANY), 0);
 }
 
 /* Runs the packet once: `verdict` must come out and `counter` alone must move. */
-static void expect(const char *what, const struct packet *p, uint32_t verdict, enum xdp_counter counter)
+static void expect(const char *what, const struct packet *p, uint32_t verdict, enum packet_counter counter)
 {
 	static uint8_t out[4096];
-	uint64_t before[XDP_COUNTER_COUNT], after[XDP_COUNTER_COUNT];
+	uint64_t before[PACKET_COUNTER_COUNT], after[PACKET_COUNTER_COUNT];
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = p->bytes, .data_size_in = (uint32_t)p->len, .data_out = out,
 		    .data_size_out = sizeof(out), .repeat = 1);
 
@@ -76,7 +76,7 @@ static void expect(const char *what, const struct packet *p, uint32_t verdict, e
 	read_counters(after);
 	if (options.retval != verdict)
 		fail_msg("%s: verdict %u, wanted %u", what, options.retval, verdict);
-	for (uint32_t i = 0; i < XDP_COUNTER_COUNT; i++)
+	for (uint32_t i = 0; i < PACKET_COUNTER_COUNT; i++)
 		if (after[i] - before[i] != (i == counter))
 			fail_msg("%s: counter %s moved by %llu; %s by one was wanted", what, counter_names[i],
 				 (unsigned long long)(after[i] - before[i]), counter_names[counter]);
@@ -107,12 +107,12 @@ static void test_not_adopted(void **state)
 	(void)state;
 	configure(0, CFG_ON_DOWN_DROP);
 	good_tcp4(&p, ELSEWHERE4);
-	expect("TCP to elsewhere", &p, XDP_PASS, XDP_COUNT_PASS_NOT_ADOPTED);
+	expect("TCP to elsewhere", &p, XDP_PASS, COUNT_PASS_NOT_ADOPTED);
 	p.len = 20;
-	expect("a truncated packet", &p, XDP_PASS, XDP_COUNT_PASS_NOT_ADOPTED);
+	expect("a truncated packet", &p, XDP_PASS, COUNT_PASS_NOT_ADOPTED);
 	configure(CFG_ABI_VERSION + 1, CFG_ON_DOWN_DROP);
 	good_tcp6(&p, ELSEWHERE6);
-	expect("settings of another version", &p, XDP_PASS, XDP_COUNT_PASS_NOT_ADOPTED);
+	expect("settings of another version", &p, XDP_PASS, COUNT_PASS_NOT_ADOPTED);
 }
 
 static void test_to_elsewhere(void **state)
@@ -122,42 +122,54 @@ static void test_to_elsewhere(void **state)
 	(void)state;
 	configure(CFG_ABI_VERSION, CFG_ON_DOWN_DROP);
 	good_tcp4(&p, ELSEWHERE4);
-	expect("IPv4", &p, XDP_DROP, XDP_COUNT_DROP_NO_SOCKET);
+	expect("IPv4", &p, XDP_DROP, COUNT_DROP_NO_SOCKET);
 	packet_bytes(&p, 30);
-	expect("IPv4 with Ethernet padding", &p, XDP_DROP, XDP_COUNT_DROP_NO_SOCKET);
+	expect("IPv4 with Ethernet padding", &p, XDP_DROP, COUNT_DROP_NO_SOCKET);
 	good_tcp6(&p, ELSEWHERE6);
-	expect("IPv6", &p, XDP_DROP, XDP_COUNT_DROP_NO_SOCKET);
+	expect("IPv6", &p, XDP_DROP, COUNT_DROP_NO_SOCKET);
 	for (uint8_t options = 4; options <= 40; options += 4) {
 		packet_ethernet(&p, 0x0800);
 		packet_ipv4(&p, ELSEWHERE4, TCP, options, 0);
 		packet_tcp(&p, 15);
 		packet_finish(&p);
-		expect("IPv4 options", &p, XDP_DROP, XDP_COUNT_DROP_NO_SOCKET);
+		expect("IPv4 options", &p, XDP_DROP, COUNT_DROP_NO_SOCKET);
 	}
 	for (int tag = 0; tag < 2; tag++) {
 		packet_vlan(&p, tag ? 0x88a8 : 0x8100, 0x0800);
 		packet_ipv4(&p, ELSEWHERE4, TCP, 0, 0);
 		packet_tcp(&p, 5);
 		packet_finish(&p);
-		expect("VLAN, IPv4", &p, XDP_DROP, XDP_COUNT_DROP_NO_SOCKET);
+		expect("VLAN, IPv4", &p, XDP_DROP, COUNT_DROP_NO_SOCKET);
 		packet_vlan(&p, tag ? 0x88a8 : 0x8100, 0x86dd);
 		packet_ipv6(&p, ELSEWHERE6, TCP);
 		packet_tcp(&p, 5);
 		packet_finish(&p);
-		expect("VLAN, IPv6", &p, XDP_DROP, XDP_COUNT_DROP_NO_SOCKET);
+		expect("VLAN, IPv6", &p, XDP_DROP, COUNT_DROP_NO_SOCKET);
 	}
 	configure(CFG_ABI_VERSION, CFG_ON_DOWN_PASS);
 	good_tcp4(&p, ELSEWHERE4);
-	expect("IPv4, on-down: pass", &p, XDP_PASS, XDP_COUNT_PASS_ON_DOWN);
+	expect("IPv4, on-down: pass", &p, XDP_PASS, COUNT_PASS_ON_DOWN);
 	good_tcp6(&p, ELSEWHERE6);
-	expect("IPv6, on-down: pass", &p, XDP_PASS, XDP_COUNT_PASS_ON_DOWN);
+	expect("IPv6, on-down: pass", &p, XDP_PASS, COUNT_PASS_ON_DOWN);
+}
+
+/* Of the interface by which packets come here; NULL: it is none of the daemon's. */
+static void set_port(const struct bpf_port *port)
+{
+	int fd = bpf_map__fd(skeleton->maps.ports);
+
+	for (uint32_t ifindex = 0; ifindex < 2; ifindex++) {
+		if (port)
+			assert_int_equal(bpf_map_update_elem(fd, &ifindex, port, BPF_ANY), 0);
+		else
+			bpf_map_delete_elem(fd, &ifindex);
+	}
 }
 
 /* The port is known, and still there is no socket: its queue is not served, or the slot is empty. */
 static void test_port_without_socket(void **state)
 {
-	struct xdp_port port = {.first_slot = 5, .queues = 1};
-	uint32_t ifindexes[] = {0, 1};
+	struct bpf_port port = {.first_slot = 5, .queues = 1, .flags = CFG_PORT_LAN};
 	struct packet p;
 
 	(void)state;
@@ -165,12 +177,42 @@ static void test_port_without_socket(void **state)
 	good_tcp4(&p, ELSEWHERE4);
 	for (int queues = 1; queues >= 0; queues--) {
 		port.queues = (uint32_t)queues;
-		for (int i = 0; i < 2; i++)
-			bpf_map_update_elem(bpf_map__fd(skeleton->maps.ports), &ifindexes[i], &port, BPF_ANY);
-		expect(queues ? "an empty slot" : "a queue beyond the port's", &p, XDP_DROP, XDP_COUNT_DROP_NO_SOCKET);
+		set_port(&port);
+		expect(queues ? "an empty slot" : "a queue beyond the port's", &p, XDP_DROP, COUNT_DROP_NO_SOCKET);
 	}
-	for (int i = 0; i < 2; i++)
-		bpf_map_delete_elem(bpf_map__fd(skeleton->maps.ports), &ifindexes[i]);
+	set_port(NULL);
+}
+
+/* Upstreams are here, no clients: the kernel judges what is of no flow. */
+static void test_uplink(void **state)
+{
+	struct bpf_port port = {.queues = 1, .flags = CFG_PORT_UPLINK};
+	struct packet p;
+
+	(void)state;
+	configure(CFG_ABI_VERSION, CFG_ON_DOWN_DROP);
+	set_port(&port);
+	good_tcp4(&p, ELSEWHERE4);
+	expect("IPv4 to elsewhere", &p, XDP_PASS, COUNT_PASS_LOCAL);
+	p.len--;
+	expect("cut off", &p, XDP_PASS, COUNT_PASS_LOCAL);
+	good_tcp6(&p, ELSEWHERE6);
+	expect("IPv6 to elsewhere", &p, XDP_PASS, COUNT_PASS_LOCAL);
+	p.bytes[14 + 40 + 12] = 4 << 4;
+	expect("TCP, data offset below 5", &p, XDP_PASS, COUNT_PASS_LOCAL);
+	packet_ethernet(&p, 0x0800);
+	packet_ipv4(&p, ELSEWHERE4, TCP, 0, 0x2000);
+	packet_bytes(&p, 40);
+	packet_finish(&p);
+	expect("IPv4 fragment of TCP", &p, XDP_PASS, COUNT_PASS_LOCAL);
+	packet_ethernet(&p, 0x0806);
+	packet_bytes(&p, 46);
+	expect("ARP", &p, XDP_PASS, COUNT_PASS_NOT_IP);
+	port.flags |= CFG_PORT_LAN;
+	set_port(&port);
+	good_tcp4(&p, ELSEWHERE4);
+	expect("clients are here too", &p, XDP_DROP, COUNT_DROP_NO_SOCKET);
+	set_port(NULL);
 }
 
 static void test_passed_to_the_kernel(void **state)
@@ -184,30 +226,30 @@ static void test_passed_to_the_kernel(void **state)
 	configure(CFG_ABI_VERSION, CFG_ON_DOWN_DROP);
 	packet_ethernet(&p, 0x0806);
 	packet_bytes(&p, 46);
-	expect("ARP", &p, XDP_PASS, XDP_COUNT_PASS_NOT_IP);
+	expect("ARP", &p, XDP_PASS, COUNT_PASS_NOT_IP);
 	packet_vlan(&p, 0x8100, 0x0806);
 	packet_bytes(&p, 46);
-	expect("ARP in a VLAN", &p, XDP_PASS, XDP_COUNT_PASS_NOT_IP);
+	expect("ARP in a VLAN", &p, XDP_PASS, COUNT_PASS_NOT_IP);
 	packet_vlan(&p, 0x8100, 0x8100);
 	packet_bytes(&p, 46);
-	expect("two VLAN tags", &p, XDP_PASS, XDP_COUNT_PASS_NOT_IP);
+	expect("two VLAN tags", &p, XDP_PASS, COUNT_PASS_NOT_IP);
 	for (size_t i = 0; i < ARRAY_SIZE(local4); i++) {
 		good_tcp4(&p, local4[i]);
-		expect(local4[i], &p, XDP_PASS, XDP_COUNT_PASS_LOCAL);
+		expect(local4[i], &p, XDP_PASS, COUNT_PASS_LOCAL);
 		good_tcp6(&p, local6[i]);
-		expect(local6[i], &p, XDP_PASS, XDP_COUNT_PASS_LOCAL);
+		expect(local6[i], &p, XDP_PASS, COUNT_PASS_LOCAL);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
 		packet_ethernet(&p, 0x0800);
 		packet_ipv4(&p, ELSEWHERE4, others[i], 0, 0);
 		packet_bytes(&p, 8);
 		packet_finish(&p);
-		expect("another protocol over IPv4", &p, XDP_PASS, XDP_COUNT_PASS_NOT_TCP);
+		expect("another protocol over IPv4", &p, XDP_PASS, COUNT_PASS_NOT_TCP);
 		packet_ethernet(&p, 0x86dd);
 		packet_ipv6(&p, ELSEWHERE6, others[i]);
 		packet_bytes(&p, 8);
 		packet_finish(&p);
-		expect("another protocol over IPv6", &p, XDP_PASS, XDP_COUNT_PASS_NOT_TCP);
+		expect("another protocol over IPv6", &p, XDP_PASS, COUNT_PASS_NOT_TCP);
 	}
 }
 
@@ -224,30 +266,30 @@ static void test_fragments(void **state)
 		packet_ipv4(&p, ELSEWHERE4, TCP, 0, bits4);
 		packet_bytes(&p, 40);
 		packet_finish(&p);
-		expect("IPv4 fragment of TCP", &p, XDP_DROP, XDP_COUNT_DROP_FRAGMENT);
+		expect("IPv4 fragment of TCP", &p, XDP_DROP, COUNT_DROP_FRAGMENT);
 		packet_ethernet(&p, 0x0800);
 		packet_ipv4(&p, ELSEWHERE4, UDP, 0, bits4);
 		packet_bytes(&p, 40);
 		packet_finish(&p);
-		expect("IPv4 fragment of UDP", &p, XDP_PASS, XDP_COUNT_PASS_NOT_TCP);
+		expect("IPv4 fragment of UDP", &p, XDP_PASS, COUNT_PASS_NOT_TCP);
 		packet_ethernet(&p, 0x86dd);
 		packet_ipv6(&p, ELSEWHERE6, 44);
 		packet_ext(&p, 44, TCP, bits6);
 		packet_bytes(&p, 40);
 		packet_finish(&p);
-		expect("IPv6 fragment of TCP", &p, XDP_DROP, XDP_COUNT_DROP_FRAGMENT);
+		expect("IPv6 fragment of TCP", &p, XDP_DROP, COUNT_DROP_FRAGMENT);
 	}
 	packet_ethernet(&p, 0x0800);
 	packet_ipv4(&p, ELSEWHERE4, TCP, 0, 0x4000);
 	packet_tcp(&p, 5);
 	packet_finish(&p);
-	expect("don't-fragment is no fragment", &p, XDP_DROP, XDP_COUNT_DROP_NO_SOCKET);
+	expect("don't-fragment is no fragment", &p, XDP_DROP, COUNT_DROP_NO_SOCKET);
 	packet_ethernet(&p, 0x86dd);
 	packet_ipv6(&p, ELSEWHERE6, 44);
 	packet_ext(&p, 44, TCP, 0);
 	packet_tcp(&p, 5);
 	packet_finish(&p);
-	expect("an atomic fragment (RFC 6946)", &p, XDP_DROP, XDP_COUNT_DROP_NO_SOCKET);
+	expect("an atomic fragment (RFC 6946)", &p, XDP_DROP, COUNT_DROP_NO_SOCKET);
 }
 
 static void test_ipv6_extension_headers(void **state)
@@ -263,7 +305,7 @@ static void test_ipv6_extension_headers(void **state)
 		packet_ext(&p, kinds[i], TCP, 0);
 		packet_tcp(&p, 5);
 		packet_finish(&p);
-		expect("one extension header", &p, XDP_DROP, XDP_COUNT_DROP_NO_SOCKET);
+		expect("one extension header", &p, XDP_DROP, COUNT_DROP_NO_SOCKET);
 	}
 	for (int count = 6; count <= 8; count++) {
 		packet_ethernet(&p, 0x86dd);
@@ -273,19 +315,19 @@ static void test_ipv6_extension_headers(void **state)
 		packet_tcp(&p, 5);
 		packet_finish(&p);
 		expect(count > 6 ? "too many extension headers" : "six extension headers", &p, XDP_DROP,
-		       count > 6 ? XDP_COUNT_DROP_TOO_MANY_EXT_HDRS : XDP_COUNT_DROP_NO_SOCKET);
+		       count > 6 ? COUNT_DROP_TOO_MANY_EXT_HDRS : COUNT_DROP_NO_SOCKET);
 	}
 	packet_ethernet(&p, 0x86dd);
 	packet_ipv6(&p, ELSEWHERE6, 60);
 	packet_ext(&p, 60, TCP, 0);
 	packet_finish(&p);
 	p.bytes[14 + 40 + 1] = 20;
-	expect("an extension header that runs past the end", &p, XDP_DROP, XDP_COUNT_DROP_TRUNCATED);
+	expect("an extension header that runs past the end", &p, XDP_DROP, COUNT_DROP_TRUNCATED);
 	p.bytes[14 + 40] = 60;
 	p.bytes[14 + 40 + 1] = 200;
 	packet_bytes(&p, 500);
 	packet_finish(&p);
-	expect("an extension header that goes too far", &p, XDP_DROP, XDP_COUNT_DROP_TOO_MANY_EXT_HDRS);
+	expect("an extension header that goes too far", &p, XDP_DROP, COUNT_DROP_TOO_MANY_EXT_HDRS);
 }
 
 static void test_truncated_at_each_length(void **state)
@@ -296,13 +338,13 @@ static void test_truncated_at_each_length(void **state)
 	configure(CFG_ABI_VERSION, CFG_ON_DOWN_DROP);
 	good_tcp4(&good, ELSEWHERE4);
 	for (p = good, p.len = 14; p.len < good.len; p.len++)
-		expect("IPv4, cut off", &p, XDP_DROP, XDP_COUNT_DROP_TRUNCATED);
+		expect("IPv4, cut off", &p, XDP_DROP, COUNT_DROP_TRUNCATED);
 	good_tcp6(&good, ELSEWHERE6);
 	for (p = good, p.len = 14; p.len < good.len; p.len++)
-		expect("IPv6, cut off", &p, XDP_DROP, XDP_COUNT_DROP_TRUNCATED);
+		expect("IPv6, cut off", &p, XDP_DROP, COUNT_DROP_TRUNCATED);
 	packet_vlan(&p, 0x8100, 0x0800);
 	for (p.len = 14; p.len < 18; p.len++)
-		expect("VLAN tag, cut off", &p, XDP_DROP, XDP_COUNT_DROP_TRUNCATED);
+		expect("VLAN tag, cut off", &p, XDP_DROP, COUNT_DROP_TRUNCATED);
 }
 
 static void test_bad_headers(void **state)
@@ -313,38 +355,38 @@ static void test_bad_headers(void **state)
 	configure(CFG_ABI_VERSION, CFG_ON_DOWN_DROP);
 	good_tcp4(&p, ELSEWHERE4);
 	p.bytes[14] = 0x65;
-	expect("IPv4, version 6", &p, XDP_DROP, XDP_COUNT_DROP_BAD_IP_HDR);
+	expect("IPv4, version 6", &p, XDP_DROP, COUNT_DROP_BAD_IP_HDR);
 	good_tcp4(&p, ELSEWHERE4);
 	p.bytes[14] = 0x44;
-	expect("IPv4, header of 16 bytes", &p, XDP_DROP, XDP_COUNT_DROP_BAD_IP_HDR);
+	expect("IPv4, header of 16 bytes", &p, XDP_DROP, COUNT_DROP_BAD_IP_HDR);
 	good_tcp4(&p, ELSEWHERE4);
 	p.bytes[17] = 19;
-	expect("IPv4, total length below the header's", &p, XDP_DROP, XDP_COUNT_DROP_BAD_IP_HDR);
+	expect("IPv4, total length below the header's", &p, XDP_DROP, COUNT_DROP_BAD_IP_HDR);
 	good_tcp4(&p, ELSEWHERE4);
 	p.bytes[17]++;
-	expect("IPv4, total length beyond the frame", &p, XDP_DROP, XDP_COUNT_DROP_TRUNCATED);
+	expect("IPv4, total length beyond the frame", &p, XDP_DROP, COUNT_DROP_TRUNCATED);
 	good_tcp4(&p, ELSEWHERE4);
 	p.bytes[17] = 39;
-	expect("IPv4, too short for TCP", &p, XDP_DROP, XDP_COUNT_DROP_BAD_TCP_HDR);
+	expect("IPv4, too short for TCP", &p, XDP_DROP, COUNT_DROP_BAD_TCP_HDR);
 	good_tcp6(&p, ELSEWHERE6);
 	p.bytes[14] = 0x40;
-	expect("IPv6, version 4", &p, XDP_DROP, XDP_COUNT_DROP_BAD_IP_HDR);
+	expect("IPv6, version 4", &p, XDP_DROP, COUNT_DROP_BAD_IP_HDR);
 	good_tcp6(&p, ELSEWHERE6);
 	p.bytes[19]++;
-	expect("IPv6, payload beyond the frame", &p, XDP_DROP, XDP_COUNT_DROP_TRUNCATED);
+	expect("IPv6, payload beyond the frame", &p, XDP_DROP, COUNT_DROP_TRUNCATED);
 	good_tcp6(&p, ELSEWHERE6);
 	p.bytes[19] = 19;
-	expect("IPv6, too short for TCP", &p, XDP_DROP, XDP_COUNT_DROP_BAD_TCP_HDR);
+	expect("IPv6, too short for TCP", &p, XDP_DROP, COUNT_DROP_BAD_TCP_HDR);
 	for (uint8_t doff = 0; doff < 5; doff++) {
 		packet_ethernet(&p, 0x0800);
 		packet_ipv4(&p, ELSEWHERE4, TCP, 0, 0);
 		packet_tcp(&p, doff);
 		packet_finish(&p);
-		expect("TCP, data offset below 5", &p, XDP_DROP, XDP_COUNT_DROP_BAD_TCP_HDR);
+		expect("TCP, data offset below 5", &p, XDP_DROP, COUNT_DROP_BAD_TCP_HDR);
 	}
 	good_tcp6(&p, ELSEWHERE6);
 	p.bytes[14 + 40 + 12] = 6 << 4;
-	expect("TCP, data offset beyond the packet", &p, XDP_DROP, XDP_COUNT_DROP_BAD_TCP_HDR);
+	expect("TCP, data offset beyond the packet", &p, XDP_DROP, COUNT_DROP_BAD_TCP_HDR);
 }
 
 static int setup(void **state)
@@ -374,6 +416,7 @@ int main(void)
 		cmocka_unit_test(test_not_adopted),
 		cmocka_unit_test(test_to_elsewhere),
 		cmocka_unit_test(test_port_without_socket),
+		cmocka_unit_test(test_uplink),
 		cmocka_unit_test(test_passed_to_the_kernel),
 		cmocka_unit_test(test_fragments),
 		cmocka_unit_test(test_ipv6_extension_headers),

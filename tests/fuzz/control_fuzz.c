@@ -16,6 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	assert(request <= CONTROL_INVALID);
 	assert((request == CONTROL_STATUS) == (len == 6 && !memcmp(data, "status", 6)));
 	assert((request == CONTROL_STATS) == (len == 5 && !memcmp(data, "stats", 5)));
+	assert((request == CONTROL_STOP) == (len == 4 && !memcmp(data, "stop", 4)));
+	assert((request == CONTROL_STOP_FLUSH) == (len == 10 && !memcmp(data, "stop-flush", 10)));
 	assert((request == CONTROL_FLOWS) == (len == 5 && !memcmp(data, "flows", 5)));
 	return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The whole stack under a client that may do anything: the input is a list of commands, each a packet with correct
- * checksums and odd contents, a call of the owner, or time. After each run the bookkeeping must be exact, and after an
- * abort of everything all frames must be back.
+ * checksums and odd contents, in one frame or cut into a chain, a call of the owner, or time. After each run the
+ * bookkeeping must be exact, and after an abort of everything all frames must be back.
  */
 #include <assert.h>
 #include <errno.h>
@@ -11,12 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base.h"
 #include "build.h"
 #include "stack.h"
 
 #define FRAMES 256
 #define FRAME_BYTES 2048
 #define FLOWS 8
+#define RX_OFFSET 128
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
@@ -27,6 +29,7 @@ static struct {
 	uint32_t last_seq, last_ack; /* of what the stack sent last: so that inputs can hit */
 	struct flow *live[FLOWS];
 	uint8_t ring_room;
+	bool abort_in_callback;
 	bool may_shut; /* inputs either end directions or send: sending after the end is the owner's bug */
 } f;
 
@@ -58,6 +61,23 @@ static void on_event(void *ctx, struct flow *flow)
 {
 	(void)ctx;
 	assert(f.live[stack_flow_index(f.stack, flow)] == flow);
+	if (!f.abort_in_callback)
+		return;
+	f.abort_in_callback = false;
+	stack_abort(f.stack, flow, f.now_ns);
+}
+
+static void on_syn_again(void *ctx, struct flow *flow)
+{
+	uint32_t index = stack_flow_index(f.stack, flow);
+
+	(void)ctx;
+	assert(f.live[index] == flow);
+	if (!f.abort_in_callback)
+		return;
+	f.abort_in_callback = false;
+	f.live[index] = NULL;
+	stack_hand_over(f.stack, flow);
 }
 
 static void on_closed(void *ctx, struct flow *flow, enum flow_end why)
@@ -86,16 +106,55 @@ static uint32_t take(struct input *in, size_t bytes)
 	return value;
 }
 
+static uint32_t received_frame(const uint8_t *bytes, uint32_t len)
+{
+	uint32_t index = frame_get(&f.pool, FRAME_RX);
+
+	if (index == FRAME_NONE)
+		return index;
+	memcpy(frame_data(&f.pool, index) + RX_OFFSET, bytes, len);
+	f.pool.frames[index].off = RX_OFFSET;
+	f.pool.frames[index].len = (uint16_t)len;
+	f.pool.frames[index].next = FRAME_NONE;
+	return index;
+}
+
+/* [start, start+len) in frames of any length; the last may be missing, or hold nothing of the packet. */
+static void do_chain(struct input *in, const uint8_t *start, uint32_t len, uint32_t padding)
+{
+	uint32_t choice = take(in, 1), at = take(in, 1) * 6, first, last, parts = 0;
+
+	len += padding;
+	at = MIN(at, len);
+	first = last = received_frame(start, at);
+	if (first == FRAME_NONE)
+		return;
+	for (; at < len && parts < 64; parts++) {
+		uint32_t part = take(in, 1) * 7, index;
+
+		part = MIN(part, len - at);
+		index = received_frame(start + at, part);
+
+		if (index == FRAME_NONE || (choice & 2 && parts == choice >> 3))
+			len = at; /* cut short */
+		if (index == FRAME_NONE)
+			break;
+		f.pool.frames[last].next = index;
+		last = index;
+		at += part;
+	}
+	stack_input_chain(f.stack, 0, first, choice & 4 ? at : len, choice & 1, f.now_ns);
+}
+
 static void do_packet(struct input *in)
 {
-	uint32_t index = frame_get(&f.pool, FRAME_RX), choice = take(in, 1);
+	static uint8_t buffer[RX_OFFSET + BUILD_MAX_HEADER_BYTES + 0x10000 + 0x100];
+	uint32_t choice = take(in, 1), index;
 	struct build_link link = {.src.port = (uint16_t)(1 + choice % 4), .dst.port = 80};
 	struct build_segment segment = {.flags = (uint8_t)take(in, 1), .window = (uint16_t)take(in, 2)};
 	uint16_t bytes = (uint16_t)(take(in, 2) % 1400);
 	uint8_t *payload, *start;
 
-	if (index == FRAME_NONE)
-		return;
 	link.src.addr = addr_from_ipv4(be32(0x0a010002 + (choice >> 6)));
 	link.dst.addr = addr_from_ipv4(be32(0x0a090001));
 	segment.seq = be32(f.last_ack) + (choice & 4 ? (uint32_t)(int8_t)take(in, 1) * 100 : 0);
@@ -103,6 +162,17 @@ static void do_packet(struct input *in)
 	segment.option_bytes = (uint8_t)(take(in, 1) % 11 * 4);
 	for (uint8_t i = 0; i < segment.option_bytes; i++)
 		segment.options[i] = (uint8_t)take(in, 1);
+	f.abort_in_callback = choice & 0x20;
+	if (choice & 0x10) {
+		bytes = (uint16_t)(bytes + take(in, 1) * 0xf0);
+		payload = buffer + sizeof(buffer) - 0x10000 - 0x100;
+		start = build_tcp(payload, bytes, &link, &segment);
+		do_chain(in, start, (uint32_t)(payload + bytes - start), take(in, 1));
+		return;
+	}
+	index = frame_get(&f.pool, FRAME_RX);
+	if (index == FRAME_NONE)
+		return;
 	payload = frame_data(&f.pool, index) + 400;
 	start = build_tcp(payload, bytes, &link, &segment);
 	stack_input(f.stack, 0, index, (uint16_t)(start - frame_data(&f.pool, index)),
@@ -115,12 +185,20 @@ static void do_owner(struct input *in)
 	struct flow *flow = f.live[choice % FLOWS];
 	struct flow_info info;
 	uint32_t index, part;
+	struct stack_syn syn;
 
 	if (!flow)
 		return;
 	stack_flow_describe(f.stack, flow, &info);
 	if (!strcmp(info.state, "SYN-HELD")) {
-		if (choice & 0x80) {
+		stack_flow_syn(f.stack, flow, &syn);
+		if (choice >= 0xf8) {
+			const struct build_segment segment = {.ack = syn.isn + 1, .flags = 0x12};
+
+			f.live[choice % FLOWS] = NULL;
+			stack_hand_over(f.stack, flow);
+			stack_transmit_segment(f.stack, syn.port, &syn.link, &segment, NULL, 0);
+		} else if (choice & 0x80) {
 			f.live[choice % FLOWS] = NULL;
 			stack_refuse(f.stack, flow, (enum flow_refusal)(choice / 8 % 6), f.now_ns);
 		} else {
@@ -153,6 +231,7 @@ static void start(void)
 		.flow_readable = on_event,
 		.flow_writable = on_event,
 		.flow_closed = on_closed,
+		.flow_syn_again = on_syn_again,
 	};
 	static const struct stack_settings settings = {
 		.max_flows = FLOWS,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # What a client is told follows what the upstream said (deferred accept): every reply code, dial failures, servers that
-# delay, stammer, lie or hang up. IPv4 and IPv6.
+# delay, stammer, lie or hang up. IPv4 and IPv6, relayed and spliced (modes.sh).
 #
 #   client c0 ── l0 gateway (daemon) u0 ── s0 server (scripted SOCKS5 server: the destination port says what it does)
 set -uo pipefail
@@ -9,71 +9,103 @@ set -uo pipefail
 . "$(dirname "$0")/../../scripts/lab.sh"
 # shellcheck source=tests/netns/tap.sh
 . "$(dirname "$0")/tap.sh"
+# shellcheck source=tests/netns/modes.sh
+. "$(dirname "$0")/modes.sh"
 
 dial() { in_client python3 "$lab_root/tests/tools/dial.py" "$@"; }
 word() { dial "$@" | cut -d' ' -f1; }
+# answered HOST PORT: how connect() ended and what came back
+answered() { dial "$1" "$2" hello | cut -d' ' -f1,3; }
+
+# replies HOST: what each code becomes
+replies() {
+	local label="$mode_label: $1"
+	is "$label: success" "$(answered "$1" 1000)" "connected hello"
+	is "$label: general failure is a reset" "$(word "$1" 1001)" ECONNREFUSED
+	is "$label: not allowed is unreachable" "$(word "$1" 1002 | sed 's/EACCES\|EHOSTUNREACH/prohibited/')" prohibited
+	is "$label: network unreachable" "$(word "$1" 1003)" ENETUNREACH
+	is "$label: host unreachable" "$(word "$1" 1004)" EHOSTUNREACH
+	is "$label: connection refused" "$(word "$1" 1005)" ECONNREFUSED
+	is "$label: TTL expired" "$(word "$1" 1006)" EHOSTUNREACH
+	is "$label: command not supported" "$(word "$1" 1007)" ECONNREFUSED
+	is "$label: address type not supported" "$(word "$1" 1008)" ENETUNREACH
+	is "$label: an unassigned code" "$(word "$1" 1099)" ECONNREFUSED
+}
+
+# oddities HOST: servers that delay, stammer, lie or hang up
+oddities() {
+	local label="$mode_label: $1" slow silent again
+	dial "$1" 2005 >"$lab_dir/silent" &
+	silent=$!
+	slow=$(dial "$1" 2000 hello)
+	is "$label: a slow target is connected" "$(cut -d' ' -f1,3 <<<"$slow")" "connected hello"
+	cmp_ok "$label: but not before its upstream said so" "$(cut -d' ' -f2 <<<"$slow")" -ge 20
+	# BPF answers for a connection that will be the kernel's
+	[ "$mode_way" = spliced ] && again=.bpf.drop_duplicate_syn || again=.stack.syn_retransmitted_by_client
+	cmp_ok "$label: the client's repeated SYN opened no second connection" "$(lab_stat $again)" -ge 1
+	is "$label: reply byte by byte" "$(answered "$1" 2001)" "connected hello"
+	is "$label: reply with a domain name" "$(answered "$1" 2007)" "connected hello"
+	is "$label: payload behind the reply in one segment" "$(answered "$1" 2006)" "connected earlyhello"
+	is "$label: closing instead of a reply" "$(word "$1" 2002)" ECONNREFUSED
+	is "$label: garbage instead of a reply" "$(word "$1" 2003)" ECONNREFUSED
+	is "$label: a reset instead of a reply" "$(word "$1" 2004)" ECONNREFUSED
+	wait "$silent"
+	read -r silent again <"$lab_dir/silent"
+	is "$label: no reply: host unreachable after connect-timeout" "$silent" EHOSTUNREACH
+	cmp_ok "$label: and not before it" "${again:-0}" -ge 29
+}
 
 lab_up
 lab_spawn "$lab_s" python3 "$lab_root/tests/tools/socks_script.py" 1080
 lab_wait_port "$lab_s" 1080 || exit 1
-lab_config 10.2.0.2:1080 "tcp: { connect-timeout: 3s, handshake-timeout: 3s }"
-lab_daemon_start || exit 1
-
-for host in $lab_target4 $lab_target6; do
-	is "$host: success" "$(dial "$host" 1000 hello | cut -d' ' -f1,3)" "connected hello"
-	is "$host: general failure is a reset" "$(word "$host" 1001)" ECONNREFUSED
-	is "$host: not allowed is unreachable" "$(word "$host" 1002 | sed 's/EACCES\|EHOSTUNREACH/prohibited/')" prohibited
-	is "$host: network unreachable" "$(word "$host" 1003)" ENETUNREACH
-	is "$host: host unreachable" "$(word "$host" 1004)" EHOSTUNREACH
-	is "$host: connection refused" "$(word "$host" 1005)" ECONNREFUSED
-	is "$host: TTL expired" "$(word "$host" 1006)" EHOSTUNREACH
-	is "$host: command not supported" "$(word "$host" 1007)" ECONNREFUSED
-	is "$host: address type not supported" "$(word "$host" 1008)" ENETUNREACH
-	is "$host: an unassigned code" "$(word "$host" 1099)" ECONNREFUSED
-done
-for name in general_failure not_allowed net_unreachable host_unreachable refused ttl_expired command_unsupported \
-	address_unsupported unknown; do
-	is "reply $name is counted" "$(lab_stat ".bridge.reply_$name")" 2
-done
-slow=$(dial $lab_target4 2000 hello)
-is "a slow target is connected" "$(cut -d' ' -f1,3 <<<"$slow")" "connected hello"
-cmp_ok "but not before its upstream said so" "$(cut -d' ' -f2 <<<"$slow")" -ge 20
-cmp_ok "the client's repeated SYN opened no second connection" "$(lab_stat .stack.syn_retransmitted_by_client)" -ge 1
-is "reply byte by byte" "$(dial $lab_target4 2001 hello | cut -d' ' -f1,3)" "connected hello"
-is "reply with a domain name" "$(dial $lab_target4 2007 hello | cut -d' ' -f1,3)" "connected hello"
-is "payload behind the reply in one segment" "$(dial $lab_target6 2006 hello | cut -d' ' -f1,3)" "connected earlyhello"
-is "closing instead of a reply" "$(word $lab_target4 2002)" ECONNREFUSED
-is "garbage instead of a reply" "$(word $lab_target4 2003)" ECONNREFUSED
-is "a reset instead of a reply" "$(word $lab_target4 2004)" ECONNREFUSED
-silent=$(dial $lab_target4 2005)
-is "no reply: host unreachable after connect-timeout" "${silent% *}" EHOSTUNREACH
-cmp_ok "and not before it" "${silent#* }" -ge 29
-is "dials are one per connection" "$(lab_stat '.bridge.dials == .stack.flows_opened')" true
-ok "flows have ended" flows_gone
-ok "no flow holds frames" frames_settled
-lab_daemon_stop
-
-# nobody listens at the upstream's port, then nobody answers at its address
-lab_config 10.2.0.2:1999
-lab_daemon_start || exit 1
-down=$(dial $lab_target4 1000)
-is "upstream down: a reset" "${down% *}" ECONNREFUSED
-cmp_ok "within a second" "${down#* }" -le 9
-is "upstream down: counted" "$(lab_stat .bridge.dial_refused)" 1
-lab_daemon_stop
-in_server ip addr add 10.2.0.3/32 dev lo
+# where nobody answers
 in_gateway ip neigh add 10.2.0.9 lladdr 02:00:00:00:00:09 dev u0
-lab_config 10.2.0.9:1080 "tcp: { connect-timeout: 1s }"
-lab_daemon_start || exit 1
-gone=$(dial $lab_target6 1000)
-is "upstream silent: host unreachable" "${gone% *}" EHOSTUNREACH
-cmp_ok "after connect-timeout" "${gone#* }" -ge 9
-lab_daemon_stop
+in_gateway ip neigh add fd02::9 lladdr 02:00:00:00:00:09 dev u0
 
-# early accept: the client is connected first and reset afterwards
-lab_config 10.2.0.2:1080 "tcp: { accept: early }"
-lab_daemon_start || exit 1
-is "early accept: connected" "$(dial $lab_target4 1000 hello | cut -d' ' -f1,3)" "connected hello"
-is "early accept: a refusal comes as a reset" "$(word $lab_target4 1005 hello)" ECONNRESET
-lab_daemon_stop
+for mode in "${modes[@]}"; do
+	mode_set "$mode"
+	keys=$lab_tcp_keys count=${#mode_hosts[@]}
+	lab_tcp_keys="$keys, connect-timeout: 3s, handshake-timeout: 3s"
+	lab_config "$mode_upstream:1080"
+	lab_daemon_start || exit 1
+	for host in "${mode_hosts[@]}"; do replies "$host"; done
+	for name in general_failure not_allowed net_unreachable host_unreachable refused ttl_expired command_unsupported \
+		address_unsupported unknown; do
+		is "$mode_label: reply $name is counted" "$(lab_stat ".bridge.reply_$name")" "$count"
+	done
+	oddities "${mode_hosts[0]}"
+	is "$mode_label: dials are one per connection" "$(lab_stat '.bridge.dials == .stack.flows_opened')" true
+	ok "$mode_label: flows have ended" flows_gone
+	ok "$mode_label: no flow holds frames" frames_settled
+	ok "$mode_label: connections went that way" mode_went
+	lab_daemon_stop
+
+	# nobody listens at the upstream's port, then nobody answers at its address
+	lab_config "$mode_upstream:1999"
+	lab_daemon_start || exit 1
+	down=$(dial "${mode_hosts[0]}" 1000)
+	is "$mode_label: upstream down: a reset" "${down% *}" ECONNREFUSED
+	cmp_ok "$mode_label: within a second" "${down#* }" -le 9
+	is "$mode_label: upstream down: counted" "$(lab_stat .bridge.dial_refused)" 1
+	ok "$mode_label: upstream down: nothing is left" flows_gone
+	lab_daemon_stop
+	lab_tcp_keys="$keys, connect-timeout: 1s"
+	lab_config "$(sed 's/::2/::9/;s/\.2$/.9/' <<<"$mode_upstream"):1080"
+	lab_daemon_start || exit 1
+	gone=$(dial "${mode_hosts[0]}" 1000)
+	is "$mode_label: upstream silent: host unreachable" "${gone% *}" EHOSTUNREACH
+	cmp_ok "$mode_label: after connect-timeout" "${gone#* }" -ge 9
+	ok "$mode_label: upstream silent: nothing is left" flows_gone
+	lab_daemon_stop
+
+	# early accept: the client is connected first and reset afterwards; always relayed
+	lab_tcp_keys="$keys, accept: early"
+	lab_config "$mode_upstream:1080"
+	lab_daemon_start || exit 1
+	is "$mode_label: early accept: connected" "$(answered "${mode_hosts[0]}" 1000)" "connected hello"
+	is "$mode_label: early accept: a refusal comes as a reset" "$(word "${mode_hosts[0]}" 1005 hello)" ECONNRESET
+	is "$mode_label: early accept: relayed" "$(lab_stat '[.splice.not_spliced_policy, .splice.handovers] | join(" ")')" "2 0"
+	ok "$mode_label: early accept: nothing is left" flows_gone
+	lab_daemon_flush
+done
 tap_done

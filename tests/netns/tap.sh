@@ -58,13 +58,13 @@ frames_settled() {
 	echo "frames are still held (try $i): $(lab_stat .frames)"
 	return 1
 }
-# flows_gone: every flow has ended, TIME-WAIT apart
+# flows_gone: every flow has ended, TIME-WAIT apart; entries of spliced ones are given back after `linger`
 flows_gone() {
 	local i
-	for i in $(seq 60); do
-		[ "$(lab_stat '.stack.established_now + .stack.half_open_now + .bridge.relaying_now + .bridge.closing_now')" = 0 ] && return 0
+	for i in $(seq 100); do
+		[ "$(lab_stat '.stack.established_now + .stack.half_open_now + .splice.entries_in_use + ([.bridge | to_entries[] | select(.key | endswith("_now")) | .value] | add)')" = 0 ] && return 0
 		sleep 0.1
 	done
-	echo "flows are still there (try $i): $(lab_stat .stack)"
+	echo "flows are still there (try $i): $(lab_stat "{stack, bridge, splice}")"
 	return 1
 }

@@ -16,6 +16,9 @@
 #define CLIENT_RTO_NS (300 * REPLAY_MS)
 #define LIMIT_NS (300000 * REPLAY_MS)
 #define QUEUE 4096
+#define RX_OFFSET 256
+#define RX_BYTES 1600 /* more in a packet: it comes in several frames */
+#define PACKET_BYTES 65536
 #define FIN 0x01
 #define SYN 0x02
 #define RST 0x04
@@ -26,7 +29,7 @@ struct in_flight {
 	uint32_t order;
 	enum replay_direction direction;
 	uint16_t len;
-	uint8_t bytes[1600];
+	uint8_t bytes[];
 };
 
 static struct in_flight *queue[QUEUE];
@@ -64,9 +67,9 @@ struct replay_settings replay_defaults(void)
 static void link_enqueue(struct replay *r, enum replay_direction direction, const uint8_t *bytes, uint16_t len,
 			 uint64_t delay_ns)
 {
-	struct in_flight *p = malloc(sizeof(*p));
+	struct in_flight *p = malloc(sizeof(*p) + len);
 
-	assert_true(queue_count < QUEUE && len <= sizeof(p->bytes));
+	assert_true(queue_count < QUEUE);
 	p->due_ns = r->now_ns + delay_ns;
 	p->order = queue_order++;
 	p->direction = direction;
@@ -179,7 +182,7 @@ static uint16_t make_packet(const struct replay *r, uint8_t *frame, uint8_t flag
 	uint8_t *ip = frame + 14, *tcp = ip + (v6 ? 40 : 20), *p = tcp + 20;
 	uint16_t l4;
 
-	memset(frame, 0, 1600);
+	memset(frame, 0, 14 + 40 + 60);
 	put(put(frame, 0x020000000001ull, 6), 0x020000000002ull, 6);
 	put(frame + 12, v6 ? 0x86dd : 0x0800, 2);
 	p = put_options(r, p, flags, ts);
@@ -219,7 +222,7 @@ static uint16_t client_window(const struct replay *r)
 
 static void client_send(struct replay *r, uint8_t flags, uint32_t offset, uint16_t bytes)
 {
-	uint8_t frame[1600], payload[1500];
+	static uint8_t frame[PACKET_BYTES], payload[PACKET_BYTES];
 	uint32_t base = r->settings.client_iss + 1;
 
 	for (uint16_t i = 0; i < bytes; i++)
@@ -235,11 +238,12 @@ static void client_send_from(struct replay *r, uint32_t offset, uint32_t most)
 {
 	const struct replay_settings *s = &r->settings;
 	bool may_end = s->client_ends_first || r->client_got_fin;
+	uint16_t largest = s->client_segment_bytes ? s->client_segment_bytes : 1400;
 
 	for (; offset < s->up_bytes && most; most--) {
-		uint16_t bytes = (uint16_t)(s->up_bytes - offset < 1400 ? s->up_bytes - offset : 1400);
+		uint16_t bytes = (uint16_t)(s->up_bytes - offset < largest ? s->up_bytes - offset : largest);
 
-		if (s->client_mss < bytes)
+		if (!s->client_segment_bytes && s->client_mss < bytes)
 			bytes = s->client_mss;
 		client_send(r, ACK, offset, bytes);
 		offset += bytes;
@@ -496,13 +500,45 @@ void replay_stop(struct replay *r)
 		free(queue[--queue_count]);
 }
 
-static void deliver(struct replay *r, const uint8_t *bytes, uint16_t len)
+static uint32_t received_frame(struct replay *r, const uint8_t *bytes, uint16_t len)
 {
 	uint32_t index = frame_get(&r->pool, FRAME_RX);
 
 	assert_int_not_equal(index, FRAME_NONE);
-	memcpy(frame_data(&r->pool, index) + 256, bytes, len);
-	stack_input(r->stack, 0, index, 256, len, r->now_ns);
+	assert_in_range(len, 1, FRAME_BYTES - RX_OFFSET);
+	memcpy(frame_data(&r->pool, index) + RX_OFFSET, bytes, len);
+	r->pool.frames[index].off = RX_OFFSET;
+	r->pool.frames[index].len = len;
+	r->pool.frames[index].next = FRAME_NONE;
+	return index;
+}
+
+/* The headers lie in the first frame, with `frame_bytes` of payload as in every other. */
+static void deliver_chain(struct replay *r, const uint8_t *bytes, uint16_t len, uint16_t frame_bytes)
+{
+	struct packet_view v;
+	uint32_t first, last;
+	uint16_t at;
+
+	assert_int_equal(packet_parse((void *)bytes, (void *)(bytes + len), &v), DROP_NONE);
+	at = (uint16_t)(v.payload_off + frame_bytes);
+	first = last = received_frame(r, bytes, at < len ? at : len);
+	for (; at < len; at = (uint16_t)(at + frame_bytes)) {
+		uint16_t part = len - at < frame_bytes ? (uint16_t)(len - at) : frame_bytes;
+		uint32_t index = received_frame(r, bytes + at, part);
+
+		r->pool.frames[last].next = index;
+		last = index;
+	}
+	stack_input_chain(r->stack, 0, first, len, false, r->now_ns);
+}
+
+static void deliver(struct replay *r, const uint8_t *bytes, uint16_t len)
+{
+	if (len > RX_BYTES)
+		deliver_chain(r, bytes, len, r->settings.chain_frame_bytes);
+	else
+		stack_input(r->stack, 0, received_frame(r, bytes, len), RX_OFFSET, len, r->now_ns);
 }
 
 /* One event: the earliest of a packet, the client's timer, the stack's. false: nothing will happen before `until`. */
@@ -585,6 +621,31 @@ void replay_inject(struct replay *r, uint8_t flags, uint32_t seq, uint32_t ack, 
 
 	deliver(r, frame, make_packet(r, frame, flags, seq, ack, window, payload, bytes, client_ts(r)));
 	stack_flush(r->stack, r->now_ns);
+}
+
+void replay_inject_chain(struct replay *r, uint8_t flags, uint32_t seq, uint32_t ack, uint16_t bytes,
+			 uint16_t frame_bytes)
+{
+	static uint8_t frame[PACKET_BYTES], payload[PACKET_BYTES];
+	uint16_t len;
+
+	for (uint16_t i = 0; i < bytes; i++)
+		payload[i] = pattern(TO_STACK, seq - (r->settings.client_iss + 1) + i);
+	len = make_packet(r, frame, flags, seq, ack, (uint16_t)r->settings.client_window, payload, bytes, client_ts(r));
+	deliver_chain(r, frame, len, frame_bytes);
+	stack_flush(r->stack, r->now_ns);
+}
+
+bool replay_readable_is(struct replay *r, uint32_t bytes)
+{
+	uint32_t at = 0;
+	struct iovec iov;
+
+	while (stack_peek(r->stack, r->flow, at, &iov, 1))
+		for (size_t i = 0; i < iov.iov_len; i++, at++)
+			if (((uint8_t *)iov.iov_base)[i] != pattern(TO_STACK, at))
+				return false;
+	return at == bytes && stack_readable_bytes(r->flow) == bytes;
 }
 
 void replay_inject_ts(struct replay *r, uint8_t flags, uint32_t seq, uint32_t ack, uint16_t bytes, uint32_t ts)

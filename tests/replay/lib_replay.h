@@ -30,6 +30,9 @@ struct replay_settings {
 	uint64_t window_opens_ns; /* not 0: the window is closed after the handshake until this long after the start */
 	bool client_ends_first;   /* its FIN does not wait for ours */
 	bool owner_waits;         /* the owner ends its direction only after the client's end */
+	/* GSO: the client's packets hold up to so much (0: 1400), and what is longer than a frame comes in a chain */
+	uint16_t client_segment_bytes;
+	uint16_t chain_frame_bytes; /* payload in each frame of such a chain, up to 1600 */
 	/* which packet of which direction (counted from 0) the link loses, doubles or delays; REPLAY_NONE: none */
 	uint32_t lose[2], twice[2], late[2];
 	uint32_t lose_every[2]; /* not 0: every so many-th packet is lost */
@@ -69,6 +72,11 @@ void replay_advance(struct replay *r, uint64_t ns);
 /* One segment from the client, delivered at once. */
 void replay_inject(struct replay *r, uint8_t flags, uint32_t seq, uint32_t ack, uint16_t window, const void *payload,
 		   uint16_t bytes);
+/* The same in a chain of frames with `frame_bytes` of payload each; its bytes are what the model client sends there. */
+void replay_inject_chain(struct replay *r, uint8_t flags, uint32_t seq, uint32_t ack, uint16_t bytes,
+			 uint16_t frame_bytes);
+/* Whether the receive queue holds `bytes` of what the model client sends from its offset 0 on, and nothing else. */
+bool replay_readable_is(struct replay *r, uint32_t bytes);
 /* With a timestamp of its own. */
 void replay_inject_ts(struct replay *r, uint8_t flags, uint32_t seq, uint32_t ack, uint16_t bytes, uint32_t ts);
 /* What the stack has sent since the last call; oldest first. NULL: nothing (more). */

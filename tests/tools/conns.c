@@ -6,6 +6,10 @@
  *   conns run HOST PORT TOTAL AT-ONCE BYTES [BANNER-BYTES]
  *                                     opens TOTAL connections, AT-ONCE at a time; each sends BYTES, reads BANNER-BYTES
  *                                     and the echo back, checks them, and closes
+ *   conns target HOST PORT TOTAL AT-ONCE BYTES BANNER-BYTES [echo|end|reset]
+ *                                     the same against a service of target.c: the banner is its own, and no two
+ *                                     connections send the same bytes. They end by us after the echo; by the service
+ *                                     after its banner; or by its reset, before or after we are connected
  *   conns hold HOST PORT COUNT        opens COUNT connections, checks an echo on each, prints "holding", waits for the
  *                                     end of its standard input, checks an echo on each again
  *   conns ping HOST PORT SECONDS BYTES   echoes one after the other on one connection
@@ -30,9 +34,12 @@
 
 #define MAX_BYTES 65536
 
+enum ending { ENDING_ECHO, ENDING_END, ENDING_RESET };
+
 struct conn {
 	int fd;
 	uint32_t got, sent;
+	uint32_t number;
 	bool connected;
 };
 
@@ -40,6 +47,10 @@ static struct sockaddr_storage target;
 static socklen_t target_bytes;
 static uint32_t payload_bytes, banner_bytes;
 static uint8_t payload[MAX_BYTES];
+/* Of the command `target`. */
+static bool of_target;
+static enum ending ending;
+static uint32_t wrong;
 
 static double now(void)
 {
@@ -155,6 +166,66 @@ static int dial(int flags)
 	return fd;
 }
 
+/* What connection `number` of the command `target` sends at `offset`. */
+static uint8_t own_byte(uint32_t number, uint32_t offset)
+{
+	return (uint8_t)((number * 2654435761u >> offset % 4 * 8) + offset * 131 + (offset >> 8));
+}
+
+/* Up to MAX_BYTES from `offset` of what connection `c` sends. */
+static const uint8_t *run_outgoing(const struct conn *c)
+{
+	static uint8_t bytes[MAX_BYTES];
+
+	if (!of_target)
+		return payload + c->sent;
+	for (uint32_t i = c->sent; i < payload_bytes; i++)
+		bytes[i - c->sent] = own_byte(c->number, i);
+	return bytes;
+}
+
+/* `bytes` of the banner, or of the echo, from c->got on. */
+static const uint8_t *run_expected(const struct conn *c, uint32_t bytes)
+{
+	static uint8_t expected[MAX_BYTES];
+
+	if (!of_target)
+		return payload + (c->got < banner_bytes ? c->got : c->got - banner_bytes);
+	for (uint32_t i = 0, at = c->got; i < bytes; i++, at++)
+		expected[i] = (uint8_t)(at < banner_bytes ? 'A' + at % 26 : own_byte(c->number, at - banner_bytes));
+	return expected;
+}
+
+static int run_connected(struct conn *c, uint32_t *refused)
+{
+	socklen_t bytes = sizeof(int);
+	int err = 0;
+
+	getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &bytes);
+	if (err) {
+		*refused += err == ECONNREFUSED;
+		return ending == ENDING_RESET && (err == ECONNREFUSED || err == ECONNRESET) ? 1 : -1;
+	}
+	c->connected = true;
+	return 0;
+}
+
+/* All was read that the service sends: 1 when it ends in the way it should. */
+static int run_ended(const struct conn *c)
+{
+	uint8_t byte;
+	ssize_t n;
+
+	if (!of_target || ending == ENDING_ECHO)
+		return 1;
+	n = recv(c->fd, &byte, 1, 0);
+	if (n < 0 && errno == EAGAIN)
+		return 0;
+	if (n > 0)
+		wrong++;
+	return n == 0 && ending == ENDING_END ? 1 : n < 0 && errno == ECONNRESET && ending == ENDING_RESET ? 1 : -1;
+}
+
 /* 1: finished well, 0: goes on, -1: failed */
 static int run_step(struct conn *c, uint32_t *refused)
 {
@@ -162,34 +233,30 @@ static int run_step(struct conn *c, uint32_t *refused)
 	ssize_t n;
 
 	if (!c->connected) {
-		int err = 0;
-		socklen_t bytes = sizeof(err);
+		int result = run_connected(c, refused);
 
-		getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &bytes);
-		if (err) {
-			*refused += err == ECONNREFUSED;
-			return -1;
-		}
-		c->connected = true;
+		if (result)
+			return result;
 	}
 	while (c->sent < payload_bytes) {
-		n = send(c->fd, payload + c->sent, payload_bytes - c->sent, MSG_NOSIGNAL);
+		n = send(c->fd, run_outgoing(c), payload_bytes - c->sent, MSG_NOSIGNAL);
 		if (n <= 0)
 			return n < 0 && errno == EAGAIN ? 0 : -1;
 		c->sent += (uint32_t)n;
 	}
 	while (c->got < banner_bytes + payload_bytes) {
 		uint32_t want = c->got < banner_bytes ? banner_bytes - c->got : banner_bytes + payload_bytes - c->got;
-		const uint8_t *expect = payload + (c->got < banner_bytes ? c->got : c->got - banner_bytes);
 
 		n = recv(c->fd, buffer, want < sizeof(buffer) ? want : sizeof(buffer), 0);
 		if (n <= 0)
 			return n < 0 && errno == EAGAIN ? 0 : -1;
-		if (memcmp(buffer, expect, (size_t)n))
+		if (memcmp(buffer, run_expected(c, (uint32_t)n), (size_t)n)) {
+			wrong++;
 			return -1;
+		}
 		c->got += (uint32_t)n;
 	}
-	return 1;
+	return run_ended(c);
 }
 
 static int compare(const void *a, const void *b)
@@ -204,7 +271,7 @@ static int run(uint32_t total, uint32_t at_once)
 	struct conn *conns = calloc(65536, sizeof(*conns));
 	double *begun = calloc(65536, sizeof(*begun)), *took = calloc(total + 1, sizeof(*took)), start = now();
 	struct epoll_event events[256];
-	uint32_t opened = 0, live = 0, good = 0, failed = 0, refused = 0;
+	uint32_t opened = 0, live = 0, good = 0, failed = 0, refused = 0, stuck = 0;
 	int ep = epoll_create1(0);
 
 	while (good + failed < total) {
@@ -219,13 +286,14 @@ static int run(uint32_t total, uint32_t at_once)
 				failed++;
 				continue;
 			}
-			conns[fd] = (struct conn){.fd = fd};
+			conns[fd] = (struct conn){.fd = fd, .number = opened};
 			begun[fd] = now();
 			epoll_ctl(ep, EPOLL_CTL_ADD, fd, &event);
 			live++;
 		}
 		count = epoll_wait(ep, events, 256, 30000);
 		if (count == 0) {
+			stuck = live;
 			failed += live;
 			break;
 		}
@@ -244,9 +312,12 @@ static int run(uint32_t total, uint32_t at_once)
 		}
 	}
 	qsort(took, good, sizeof(*took), compare);
-	printf("connections=%u failed=%u refused=%u seconds=%.3f rate=%.0f p50_us=%.0f p99_us=%.0f\n", good, failed,
+	printf("connections=%u failed=%u refused=%u seconds=%.3f rate=%.0f p50_us=%.0f p99_us=%.0f", good, failed,
 	       refused, now() - start, good / (now() - start), good ? took[good / 2] * 1e6 : 0,
 	       good ? took[good * 99 / 100] * 1e6 : 0);
+	if (of_target)
+		printf(" wrong=%u stuck=%u", wrong, stuck);
+	putchar('\n');
 	return failed != 0;
 }
 
@@ -328,6 +399,16 @@ int main(int argc, char **argv)
 	if (argc >= 7 && !strcmp(argv[1], "run")) {
 		payload_bytes = (uint32_t)atoi(argv[6]);
 		banner_bytes = argc > 7 ? (uint32_t)atoi(argv[7]) : 0;
+		return run((uint32_t)atoi(argv[4]), (uint32_t)atoi(argv[5]));
+	}
+	if (argc >= 8 && !strcmp(argv[1], "target")) {
+		of_target = true;
+		payload_bytes = (uint32_t)atoi(argv[6]);
+		banner_bytes = (uint32_t)atoi(argv[7]);
+		if (argc > 8)
+			ending = !strcmp(argv[8], "end")     ? ENDING_END
+				 : !strcmp(argv[8], "reset") ? ENDING_RESET
+							     : ENDING_ECHO;
 		return run((uint32_t)atoi(argv[4]), (uint32_t)atoi(argv[5]));
 	}
 	if (argc == 5 && !strcmp(argv[1], "hold"))

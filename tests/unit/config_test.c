@@ -11,6 +11,7 @@
 #include "config_yaml.h"
 
 #define IFACE "interfaces: [ { name: eth1 } ]\n"
+#define UPSTREAM(keys) "upstreams: [ { name: m, server: 1.1.1.1:1, " keys " } ]"
 #define UP "upstreams: [ { name: main, server: 10.2.0.2:1080 } ]\n"
 
 static const struct {
@@ -30,8 +31,8 @@ static const struct {
 	{"interfaces: [ { hook: auto } ]\n" UP, "1:15:", "key \"name\" is missing in interfaces"},
 	{"interfaces: [ { name: averylonginterfacename } ]\n" UP, "1:23:", "too long; at most 15 bytes"},
 	{"interfaces: [ { name: '' } ]\n" UP, "1:23:", "must not be empty"},
-	{"interfaces: [ { name: a, hook: tc } ]\n" UP, "1:32:", "hook: tc: not in this build yet"},
-	{"interfaces: [ { name: a, hook: fast } ]\n" UP, "1:32:", "one of auto | xdp is"},
+	{"interfaces: [ { name: a, hook: fast } ]\n" UP, "1:32:", "one of auto | xdp | tc is"},
+	{"interfaces: [ { name: a, hook: tc, attach: external } ]\n" UP, "1:1:", "attach: external means hook: xdp"},
 	{"interfaces: [ { name: a, xsk: fast } ]\n" UP, "1:31:", "one of auto | zerocopy | copy | generic is"},
 	{"interfaces: [ { name: a, attach: link } ]\n" UP, "1:34:", "one of load | external is"},
 	{"interfaces: [ { name: a }, { name: a } ]\n" UP, "1:1:", "\"a\" is listed twice"},
@@ -64,7 +65,15 @@ static const struct {
 	{IFACE UP "tcp: { max-flows: 4194305 }\n", "3:19:", "a number from 16 to 4194304"},
 	{IFACE UP "tcp: { max-flows: 0x10 }\n", "3:19:", "is not allowed"},
 	{IFACE UP "tcp: { half-open: 10, half-open-per-source: 11 }\n", "1:1:", "must not exceed half-open (10)"},
-	{IFACE UP "tcp: { relay: splice }\n", "3:15:", "relay: splice: not in this build yet"},
+	{IFACE UP "tcp: { relay: kernel }\n", "3:15:", "one of auto | splice | userspace is"},
+	{IFACE UP "bpf-pin: ''\n", "3:10:", "must not be empty"},
+	{IFACE UPSTREAM("ports: 10000") "\n", "2:51:", "is no range of ports"},
+	{IFACE UPSTREAM("ports: 10000-9999") "\n", "2:51:", "is no range of ports"},
+	{IFACE UPSTREAM("ports: 1-65536") "\n", "2:51:", "is no range of ports"},
+	{IFACE UPSTREAM("ports: 0-10") "\n", "2:51:", "is no range of ports"},
+	{IFACE UPSTREAM("sources: 10.0.0.1") "\n", "2:53:", "a list of addresses is expected"},
+	{IFACE UPSTREAM("sources: [ 10.0.0.256 ]") "\n", "2:55:", "is no IPv4 or IPv6 address"},
+	{IFACE UPSTREAM("sources: [ 'fd00::1' ]") "\n", "1:1:", "of the server's address family"},
 	{IFACE UP "tcp: { accept: maybe }\n", "3:16:", "one of deferred | early is"},
 	{IFACE UP "tcp: fast\n", "3:6:", "keys with values are expected"},
 	{IFACE UP "tcp: { max-flows: [1] }\n", "3:19:", "a single value is expected"},
@@ -119,20 +128,28 @@ static void test_smallest(void **state)
 	assert_true(config.tcp.idle_timeout_ns == 7200000000000ull);
 	assert_string_equal(config.control, "/run/socksplice/control.sock");
 	assert_true(config.performance.enable_simd);
+	assert_true(config.performance.enable_ebpf);
+	assert_int_equal(config.tcp.relay, CONFIG_RELAY_AUTO);
+	assert_int_equal(config.interfaces[0].hook, CONFIG_HOOK_AUTO);
+	assert_string_equal(config.bpf_pin, "/sys/fs/bpf/socksplice");
+	assert_int_equal(config.upstream.ports.first, 10000);
+	assert_int_equal(config.upstream.ports.last, 40000);
 }
 
 static void test_everything(void **state)
 {
 	static const char text[] =
-		"interfaces:\n  - name: eth1\n    hook: xdp\n    xsk: copy\n    attach: load\n  - { name: eth2 }\n"
+		"interfaces:\n  - name: eth1\n    hook: xdp\n    xsk: copy\n    attach: load\n"
+		"  - { name: eth2, hook: tc }\n"
 		"uplink: eth0\non-down: pass\n"
 		"upstreams:\n  - name: v6\n    server: \"[fd00::1]:9050\"\n    username: alice\n    password: 'p: #w'\n"
-		"    pipeline: true\n"
+		"    pipeline: true\n    ports: 2000-2999\n    sources: [ 'fd00::2', 'fd00::3' ]\nbpf-pin: "
+		"/sys/fs/bpf/x\n"
 		"tcp:\n  relay: userspace\n  accept: early\n  connect-timeout: 500ms\n  handshake-timeout: 3s\n"
 		"  idle-timeout: 5m\n  linger: 1s\n  max-flows: 4194304\n  half-open: 100\n  half-open-per-source: 10\n"
 		"control: /tmp/c.sock\nlog: { level: debug, file: /tmp/log }\n"
 		"performance:\n  enable_batch_processing: false\n  enable_cpu_affinity: false\n  enable_simd: false\n"
-		"  enable_memory_pool: true\n  enable_zero_copy: true\n  enable_io_uring: true\n"
+		"  enable_ebpf: false\n  enable_memory_pool: true\n  enable_zero_copy: true\n  enable_io_uring: true\n"
 		"  batch_size: 64\n  memory_pool_size: 8192\n  io_uring_entries: 512\n";
 	struct config_error error = {""};
 	struct config config;
@@ -147,6 +164,15 @@ static void test_everything(void **state)
 	assert_int_equal(config.upstream.server.addr.bytes[0], 0xfd);
 	assert_string_equal(config.upstream.password, "p: #w");
 	assert_true(config.upstream.pipeline);
+	assert_int_equal(config.upstream.ports.first, 2000);
+	assert_int_equal(config.upstream.ports.last, 2999);
+	assert_int_equal(config.upstream.source_count, 2);
+	assert_int_equal(config.upstream.sources[1].bytes[15], 3);
+	assert_string_equal(config.bpf_pin, "/sys/fs/bpf/x");
+	assert_int_equal(config.tcp.relay, CONFIG_RELAY_USERSPACE);
+	assert_int_equal(config.interfaces[0].hook, CONFIG_HOOK_XDP);
+	assert_int_equal(config.interfaces[1].hook, CONFIG_HOOK_TC);
+	assert_false(config.performance.enable_ebpf);
 	assert_int_equal(config.tcp.accept, CONFIG_ACCEPT_EARLY);
 	assert_true(config.tcp.connect_timeout_ns == 500000000ull);
 	assert_true(config.tcp.idle_timeout_ns == 300000000000ull);

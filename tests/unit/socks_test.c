@@ -127,6 +127,39 @@ static void test_reply_address_types(void **state)
 	assert_int_equal(feed_reply(&handshake, "\x05\x00\x00\x03\x00\x00\x00", 7, 1), SOCKS_EVENT_REPLY);
 }
 
+/* Who reads no more than is wanted takes nothing of the payload, and comes to the end. */
+static void test_wants(void **state)
+{
+	static const struct {
+		const char *bytes;
+		size_t handshake; /* the rest is payload */
+		size_t len;
+	} rows[] = {
+		{"\x05\x00\x05\x00\x00\x01\1\2\3\4\5\6payload", 12, 19},
+		{"\x05\x00\x05\x00\x00\x04\1\2\3\4\5\6\7\0\1\2\3\4\5\6\7\0\1\2payload", 24, 31},
+		{"\x05\x00\x05\x00\x00\x03\x05hello\1\2payload", 14, 21},
+		{"\x05\x02\x01\x00\x05\x00\x00\x01\1\2\3\4\5\6payload", 14, 21},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct socks_handshake handshake;
+		enum socks_event event = SOCKS_EVENT_MORE;
+		size_t pos = 0, used;
+
+		socks_handshake_init(&handshake, true);
+		while (event != SOCKS_EVENT_REPLY) {
+			size_t part = socks_handshake_wants(&handshake);
+
+			assert_true(part > 0 && pos + part <= rows[i].handshake);
+			event = socks_handshake_feed(&handshake, (const uint8_t *)rows[i].bytes + pos, part, &used);
+			assert_int_equal(used, part);
+			pos += part;
+		}
+		assert_int_equal(pos, rows[i].handshake);
+	}
+}
+
 static void test_bad_servers(void **state)
 {
 	struct socks_handshake handshake;
@@ -154,6 +187,7 @@ int main(void)
 		cmocka_unit_test(test_connect),
 		cmocka_unit_test(test_exchange_in_pieces),
 		cmocka_unit_test(test_reply_address_types),
+		cmocka_unit_test(test_wants),
 		cmocka_unit_test(test_bad_servers),
 	};
 

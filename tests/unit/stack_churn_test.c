@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Clients that obey no rule: random segments near the window of random flows, random calls of the owner, a ring that is
- * full now and then, a pool that runs dry. After every step all invariants hold; in the end every frame is back.
+ * Clients that obey no rule: random segments near the window of random flows, some in chains of frames, random calls of
+ * the owner, a ring that is full now and then, a pool that runs dry. After every step all invariants hold; in the end
+ * every frame is back.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -76,6 +77,10 @@ static void on_opened(void *ctx, struct flow *flow)
 	shut[index] = false;
 	if (rand() % 4) {
 		stack_accept(stack, flow, now);
+	} else if (rand() % 4 == 0) {
+		owned[index] = NULL;
+		opened--;
+		stack_hand_over(stack, flow);
 	} else if (rand() % 2) {
 		owned[index] = NULL;
 		opened--;
@@ -144,21 +149,64 @@ static void random_options(struct build_segment *segment, const struct client *c
 	}
 }
 
+static uint32_t received_frame(const uint8_t *bytes, uint32_t len)
+{
+	uint32_t frame = frame_get(&pool, FRAME_RX);
+
+	if (frame == FRAME_NONE)
+		return frame;
+	memcpy(frame_data(&pool, frame) + FRAME_PAYLOAD_OFFSET, bytes, len);
+	pool.frames[frame].off = FRAME_PAYLOAD_OFFSET;
+	pool.frames[frame].len = (uint16_t)len;
+	return frame;
+}
+
+/* A packet as a chain, cut anywhere, sometimes without its end. */
+static void random_chain(const struct client *client, const struct build_segment *segment)
+{
+	static uint8_t buffer[65536 + FRAME_PAYLOAD_OFFSET];
+	uint16_t bytes = (uint16_t)(rand() % (rand() % 8 ? 6000 : 60000));
+	uint8_t *payload = buffer + FRAME_PAYLOAD_OFFSET;
+	uint8_t *start = build_tcp(payload, bytes, &client->link, segment);
+	uint32_t len = (uint32_t)(payload + bytes - start), at = 40u + (uint32_t)rand() % 1500, first, *last;
+
+	at = MIN(at, len);
+	first = received_frame(start, at);
+	if (first == FRAME_NONE)
+		return;
+	for (last = &pool.frames[first].next; at < len && rand() % 256; last = &pool.frames[*last].next) {
+		uint32_t part = (uint32_t)rand() % 1500;
+
+		part = MIN(part, len - at);
+		*last = received_frame(start + at, part);
+		if (*last == FRAME_NONE)
+			break;
+		at += part;
+	}
+	*last = FRAME_NONE;
+	stack_input_chain(stack, 0, first, len, rand() % 2, now);
+}
+
 static void random_segment(void)
 {
 	static const uint8_t flags[] = {0x02, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x18, 0x11, 0x04, 0x12, 0x00};
 	struct client *client = &clients[rand() % CLIENTS];
 	struct build_segment segment = {.flags = flags[(size_t)rand() % ARRAY_SIZE(flags)]};
 	uint16_t bytes = rand() % 2 ? 0 : (uint16_t)(rand() % 1400);
-	uint32_t frame = frame_get(&pool, FRAME_RX);
 	uint8_t *payload, *start;
+	uint32_t frame;
 
-	if (frame == FRAME_NONE)
-		return;
 	segment.seq = near(client->seq);
 	segment.ack = near(client->ack);
 	segment.window = (uint16_t)(rand() % 4 ? rand() : 0);
 	random_options(&segment, client);
+	if (rand() % 8 == 0) {
+		random_chain(client, &segment);
+		return;
+	}
+	frame = frame_get(&pool, FRAME_RX);
+	if (frame == FRAME_NONE)
+		return;
 	payload = frame_data(&pool, frame) + 2 * FRAME_PAYLOAD_OFFSET;
 	memset(payload, 'x', bytes);
 	start = build_tcp(payload, bytes, &client->link, &segment);

@@ -44,10 +44,11 @@ static struct {
 	bool ring_full;
 	uint8_t packets[PACKETS][FRAME_SIZE];
 	uint16_t lengths[PACKETS];
-	uint32_t sent, opened, established, readable, closed;
+	uint32_t sent, opened, established, readable, closed, syn_again;
 	struct flow *flow; /* the last one that was opened */
 	enum flow_end why;
 	enum flow_refusal refuse_in_callback;
+	bool hand_over_on_syn_again;
 } t;
 
 static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len)
@@ -95,6 +96,15 @@ static void on_closed(void *ctx, struct flow *flow, enum flow_end why)
 	t.why = why;
 }
 
+static void on_syn_again(void *ctx, struct flow *flow)
+{
+	(void)ctx;
+	assert_ptr_equal(flow, t.flow);
+	t.syn_again++;
+	if (t.hand_over_on_syn_again)
+		stack_hand_over(t.stack, flow);
+}
+
 static int setup(void **state)
 {
 	static const struct stack_callbacks callbacks = {
@@ -104,6 +114,7 @@ static int setup(void **state)
 		.flow_readable = on_readable,
 		.flow_writable = on_readable,
 		.flow_closed = on_closed,
+		.flow_syn_again = on_syn_again,
 	};
 	static const struct stack_settings settings = {
 		.max_flows = FLOWS,
@@ -230,6 +241,7 @@ static void test_syn_again(void **state)
 	input(&link, 1000, 0, SYN, 0);
 	assert_int_equal(t.opened, 1);
 	assert_int_equal(stack_counters(t.stack)->syn_retransmitted_by_client, 1);
+	assert_int_equal(t.syn_again, 1);
 	/* with another sequence number it is another connection */
 	input(&link, 2000, 0, SYN, 0);
 	assert_int_equal(t.opened, 2);
@@ -238,6 +250,7 @@ static void test_syn_again(void **state)
 	stack_accept(t.stack, t.flow, t.now);
 	input(&link, 2000, 0, SYN, 0);
 	assert_int_equal(t.opened, 2);
+	assert_int_equal(t.syn_again, 1); /* it has been answered: not the owner's business */
 	assert_int_equal(t.sent, 2);
 	assert_int_equal(sent_packet(1).seq, sent_packet(0).seq);
 }
@@ -282,6 +295,111 @@ static void test_refuse_icmp(void **state)
 	input(&link, 1000, 0, SYN, 0);
 	assert_sent(1, host_unreachable6);
 	assert_int_equal(frame_pool_free(&t.pool), FRAMES);
+}
+
+/* --- somebody else answers --- */
+
+static void test_syn_as_given(void **state)
+{
+	const struct build_segment plain = {.seq = 5, .flags = SYN, .window = 100};
+	struct build_segment syn = {.seq = 0x12345678, .flags = SYN | 0xc0, .window = 64240, .option_bytes = 20};
+	struct build_link link = client_link(5, 40000);
+	struct stack_syn out;
+
+	(void)state;
+	/* MSS 9000 (more than our MTU takes), SACK-permitted, timestamp, window scale 15 */
+	memcpy(syn.options, "\x02\x04\x23\x28\x04\x02\x08\x0a\xde\xad\xbe\xef\0\0\0\0\x01\x03\x03\x0f", 20);
+	input_changed(&link, &syn, 0, 0, 0);
+	stack_flow_syn(t.stack, t.flow, &out);
+	assert_int_equal(out.isn, 0x12345678);
+	assert_int_equal(out.ts_value, 0xdeadbeef);
+	assert_int_equal(out.mss, 9000);
+	assert_int_equal(out.window, 64240);
+	assert_int_equal(out.wscale, 14);
+	assert_true(out.has_wscale && out.has_timestamp && out.sack_permitted && out.ecn);
+	assert_false(out.has_ip_options);
+	assert_memory_equal(&out.link.dst, &link.src, sizeof(link.src));
+	assert_memory_equal(&out.link.src, &link.dst, sizeof(link.dst));
+	assert_memory_equal(out.link.dst_mac, link.src_mac, 6);
+	link = client_link(6, 40000);
+	input_changed(&link, &plain, 0, 0, 0);
+	stack_flow_syn(t.stack, t.flow, &out);
+	assert_int_equal(out.isn, 5);
+	assert_int_equal(out.mss, 0);
+	assert_int_equal(out.window, 100);
+	assert_false(out.has_wscale || out.has_timestamp || out.sack_permitted || out.ecn);
+}
+
+/* Four NOPs behind the IPv4 header. */
+static void test_syn_with_ip_options(void **state)
+{
+	const struct build_segment syn = {.seq = 5, .flags = SYN, .window = 100};
+	struct build_link link = client_link(5, 40000);
+	uint32_t frame = frame_get(&t.pool, FRAME_RX);
+	uint8_t *end = frame_data(&t.pool, frame) + 2 * FRAME_PAYLOAD_OFFSET;
+	uint8_t *start = build_tcp(end, 0, &link, &syn) - 4;
+	struct stack_syn out;
+	uint16_t sum;
+
+	(void)state;
+	memmove(start, start + 4, 34);
+	memset(start + 34, 1, 4);
+	start[14] = 0x46;
+	start[17] += 4;
+	memset(start + 24, 0, 2);
+	sum = csum_fold(csum_partial(start + 14, 24, 0));
+	memcpy(start + 24, &sum, 2);
+	stack_input(t.stack, 0, frame, (uint16_t)(start - frame_data(&t.pool, frame)), (uint16_t)(end - start), t.now);
+	assert_int_equal(t.opened, 1);
+	stack_flow_syn(t.stack, t.flow, &out);
+	assert_true(out.has_ip_options);
+}
+
+static void test_hand_over(void **state)
+{
+	struct build_link link = client_link(5, 40000);
+	struct stack_gauges gauges;
+
+	(void)state;
+	input(&link, 1000, 0, SYN, 0);
+	stack_hand_over(t.stack, t.flow);
+	stack_gauges(t.stack, &gauges);
+	assert_int_equal(gauges.flows, 0);
+	assert_int_equal(gauges.half_open, 0);
+	assert_int_equal(stack_counters(t.stack)->flows_handed_over, 1);
+	/* within the call-back, too */
+	t.hand_over_on_syn_again = true;
+	input(&link, 1000, 0, SYN, 0);
+	input(&link, 1000, 0, SYN, 0);
+	assert_int_equal(t.syn_again, 1);
+	assert_int_equal(stack_counters(t.stack)->flows_handed_over, 2);
+	assert_int_equal(t.opened, 2);
+	assert_int_equal(t.closed, 0);
+	assert_int_equal(t.sent, 0);
+	assert_int_equal(frame_pool_free(&t.pool), FRAMES);
+}
+
+static void test_transmit_segment(void **state)
+{
+	const struct build_segment segment = {.seq = 7, .ack = 9, .flags = SYN | ACK, .window = 1234};
+	struct build_link link = client_link(5, 40000);
+
+	(void)state;
+	assert_true(stack_transmit_segment(t.stack, 0, &link, &segment, "hello", 5));
+	assert_int_equal(sent_packet(0).seq, 7);
+	assert_int_equal(sent_packet(0).ack, 9);
+	assert_int_equal(sent_packet(0).payload_len, 5);
+	assert_memory_equal(t.packets[0] + sent_packet(0).payload_off, "hello", 5);
+	assert_int_equal(stack_counters(t.stack)->packets_out, 1);
+	assert_true(stack_transmit_segment(t.stack, 0, &link, &segment, NULL, 0));
+	t.ring_full = true;
+	assert_false(stack_transmit_segment(t.stack, 0, &link, &segment, "hello", 5));
+	t.ring_full = false;
+	assert_int_equal(frame_pool_free(&t.pool), FRAMES);
+	while (frame_pool_free(&t.pool))
+		frame_get(&t.pool, FRAME_RECV);
+	assert_false(stack_transmit_segment(t.stack, 0, &link, &segment, "hello", 5));
+	assert_int_equal(stack_counters(t.stack)->no_frame, 1);
 }
 
 /* --- limits --- */
@@ -496,11 +614,13 @@ static void test_cut(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_deferred_accept),  TEST(test_syn_again),     TEST(test_reset_of_waiting_client),
-		TEST(test_refuse_reset),     TEST(test_refuse_icmp),   TEST(test_half_open_per_source),
-		TEST(test_half_open_total),  TEST(test_table_full),    TEST(test_bad_checksums),
-		TEST(test_partial_checksum), TEST(test_bad_addresses), TEST(test_no_flow),
-		TEST(test_receive_queue),    TEST(test_ring_full),     TEST(test_cut),
+		TEST(test_deferred_accept),  TEST(test_syn_again),           TEST(test_reset_of_waiting_client),
+		TEST(test_refuse_reset),     TEST(test_refuse_icmp),         TEST(test_half_open_per_source),
+		TEST(test_half_open_total),  TEST(test_table_full),          TEST(test_bad_checksums),
+		TEST(test_partial_checksum), TEST(test_bad_addresses),       TEST(test_no_flow),
+		TEST(test_receive_queue),    TEST(test_ring_full),           TEST(test_cut),
+		TEST(test_syn_as_given),     TEST(test_syn_with_ip_options), TEST(test_hand_over),
+		TEST(test_transmit_segment),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -6,6 +6,7 @@
  */
 #include "control.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -27,6 +28,8 @@ struct control {
 	const struct config *config;
 	struct worker *worker;
 	int listen_fd;
+	bool ending;
+	enum control_end end;
 };
 
 struct control_client {
@@ -54,8 +57,15 @@ static bool control_wait(const struct control_client *client, short events)
 enum control_request control_parse(const char *line, size_t bytes)
 {
 	static const char *const names[] = {
-		[CONTROL_STATUS] = "status", [CONTROL_STATS] = "stats", [CONTROL_FLOWS] = "flows"};
+		[CONTROL_STATUS] = "status",         [CONTROL_STATS] = "stats",
+		[CONTROL_FLOWS] = "flows",           [CONTROL_STOP] = "stop",
+		[CONTROL_STOP_FLUSH] = "stop-flush", [CONTROL_TRACE] = "trace",
+		[CONTROL_TRACE_READ] = "trace-read",
+	};
+	static const char trace_of[] = "trace ";
 
+	if (bytes > sizeof(trace_of) - 1 && !memcmp(line, trace_of, sizeof(trace_of) - 1))
+		return CONTROL_TRACE;
 	for (int i = 0; i < CONTROL_INVALID; i++)
 		if (bytes == strlen(names[i]) && !memcmp(line, names[i], bytes))
 			return (enum control_request)i;
@@ -223,6 +233,47 @@ static void control_answer_flows(struct control *control, struct control_client 
 	free(rows);
 }
 
+static void control_answer_stop(struct control *control, struct control_client *client, bool flush)
+{
+	control->ending = true;
+	control->end = flush ? CONTROL_END_FLUSH : CONTROL_END_STOP;
+	control_answer(client, json_pack("{s:b, s:b}", "stopping", 1, "flush", flush));
+}
+
+/* `line` is the request without its end: "trace" or "trace ADDRESS". */
+static void control_answer_trace(struct control *control, struct control_client *client, const char *line, size_t bytes)
+{
+	char text[CONTROL_REQUEST_BYTES];
+	struct addr addr, *wanted = NULL;
+	__be32 ip;
+
+	if (bytes > sizeof("trace")) {
+		snprintf(text, sizeof(text), "%.*s", (int)(bytes - sizeof("trace")), line + sizeof("trace"));
+		if (inet_pton(AF_INET, text, &ip) == 1) {
+			addr = addr_from_ipv4(ip);
+		} else if (inet_pton(AF_INET6, text, addr.bytes) != 1) {
+			control_answer_error(client, "trace: the client's address is expected, IPv4 or IPv6");
+			return;
+		}
+		wanted = &addr;
+	}
+	if (worker_trace_arm(control->worker, wanted))
+		control_answer_error(client, "the data path does not answer");
+	else
+		control_answer(client, json_pack("{s:b}", "waiting", 1));
+}
+
+static void control_answer_trace_read(struct control *control, struct control_client *client)
+{
+	struct trace *trace = calloc(1, sizeof(*trace));
+
+	if (trace && !worker_trace_read(control->worker, trace))
+		control_answer(client, control_json_trace(trace));
+	else
+		control_answer_error(client, "the data path does not answer");
+	free(trace);
+}
+
 static void control_handle(struct control *control, struct control_client *client)
 {
 	char line[CONTROL_REQUEST_BYTES];
@@ -243,27 +294,33 @@ static void control_handle(struct control *control, struct control_client *clien
 	}
 	request = end ? control_parse(line, (size_t)(end - line)) : CONTROL_INVALID;
 	if (request == CONTROL_INVALID)
-		control_answer_error(client, "unknown request; status, stats and flows are known");
+		control_answer_error(client, "unknown request; status, stats, flows, stop and trace are known");
 	else if (request == CONTROL_FLOWS)
 		control_answer_flows(control, client);
+	else if (request == CONTROL_STOP || request == CONTROL_STOP_FLUSH)
+		control_answer_stop(control, client, request == CONTROL_STOP_FLUSH);
+	else if (request == CONTROL_TRACE)
+		control_answer_trace(control, client, line, (size_t)(end - line));
+	else if (request == CONTROL_TRACE_READ)
+		control_answer_trace_read(control, client);
 	else
 		control_answer_stats(control, client, request);
 }
 
-void control_serve(struct control *control, struct worker *worker, int stop_fd)
+enum control_end control_serve(struct control *control, struct worker *worker, int stop_fd)
 {
 	struct pollfd fds[2] = {{.fd = control->listen_fd, .events = POLLIN}, {.fd = stop_fd, .events = POLLIN}};
 
 	control->worker = worker;
-	for (;;) {
+	while (!control->ending) {
 		struct control_client client = {.stop_fd = stop_fd};
 
 		if (poll(fds, 2, -1) < 0 && errno != EINTR) {
 			log_error("control: poll: %s", strerror(errno));
-			return;
+			return CONTROL_END_SIGNAL;
 		}
 		if (fds[1].revents)
-			return;
+			return CONTROL_END_SIGNAL;
 		client.fd = accept4(control->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 		if (client.fd < 0) {
 			const struct timespec pause = {.tv_nsec = 100000000};
@@ -277,4 +334,5 @@ void control_serve(struct control *control, struct worker *worker, int stop_fd)
 		control_handle(control, &client);
 		close(client.fd);
 	}
+	return control->end;
 }

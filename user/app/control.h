@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The control socket: a person's or a script's window into the running
- * daemon. One request of one line (`status`, `stats`, `flows`) per connection,
- * answered by one JSON text. Served on the main thread; only root may connect.
+ * daemon. One request of one line per connection (`status`, `stats`, `flows`,
+ * `stop`, `stop-flush`, `trace` [ADDRESS], `trace-read`), answered by one JSON
+ * text. Served on the main thread; only root may connect.
  */
 #ifndef SOCKSPLICE_CONTROL_H
 #define SOCKSPLICE_CONTROL_H
@@ -17,18 +18,29 @@ struct control;
 
 #define CONTROL_REQUEST_BYTES 64
 
-enum control_request { CONTROL_STATUS, CONTROL_STATS, CONTROL_FLOWS, CONTROL_INVALID };
+enum control_request {
+	CONTROL_STATUS,
+	CONTROL_STATS,
+	CONTROL_FLOWS,
+	CONTROL_STOP,
+	CONTROL_STOP_FLUSH,
+	CONTROL_TRACE, /* may be followed by a blank and an address */
+	CONTROL_TRACE_READ,
+	CONTROL_INVALID
+};
 
 /* The request that a line (without its end) names. */
 enum control_request control_parse(const char *line, size_t bytes);
+
+enum control_end { CONTROL_END_SIGNAL, CONTROL_END_STOP, CONTROL_END_FLUSH };
 
 /*
  * Binds the socket (mode 0600). A socket file that nobody listens on is replaced; -EADDRINUSE when a daemon does.
  * 0 or -errno with `error` for a person.
  */
 int control_create(struct control **out, const struct config *config, char *error, uint32_t error_bytes);
-/* Serves requests about `worker` until `stop_fd` is readable. Until then they wait. */
-void control_serve(struct control *control, struct worker *worker, int stop_fd);
+/* Serves requests about `worker` until `stop_fd` is readable, or a request asks for the end. Until then they wait. */
+enum control_end control_serve(struct control *control, struct worker *worker, int stop_fd);
 void control_destroy(struct control *control);
 
 #endif

@@ -36,10 +36,12 @@ static json_t *control_json_interfaces(const struct worker *worker)
 	for (uint32_t i = 0; i < worker_port_count(worker); i++) {
 		const struct worker_port *port = worker_port(worker, i);
 
-		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:s}", "name", port->name, "xdp",
-						      port->xdp, "xsk", port->xsk, "attach",
-						      port->adopted ? "external" : "load", "queues", (int)port->queues,
-						      "mtu", (int)port->mtu, "reason", port->reason));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:s}", "name", port->name,
+						"hook", port->hook == CONFIG_HOOK_TC ? "tc" : "xdp", "hook_reason",
+						port->hook_reason, "xdp", port->xdp, "xsk", port->xsk, "attach",
+						port->adopted ? "external" : "load", "queues", (int)port->queues, "mtu",
+						(int)port->mtu, "reason", port->reason));
 	}
 	return list;
 }
@@ -63,9 +65,10 @@ static json_t *control_json_fallbacks(const struct worker *worker, const struct 
 
 static json_t *control_json_flow_counts(const struct worker_stats *stats)
 {
-	return json_pack("{s:i, s:i, s:i, s:i, s:i}", "established", (int)stats->gauges.established, "half_open",
-			 (int)stats->gauges.half_open, "time_wait", (int)stats->gauges.time_wait, "dialing",
-			 (int)stats->bridge_gauges.dialing, "relaying", (int)stats->bridge_gauges.relaying);
+	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "established", (int)stats->gauges.established,
+			 "half_open", (int)stats->gauges.half_open, "time_wait", (int)stats->gauges.time_wait,
+			 "dialing", (int)stats->bridge_gauges.dialing, "opening", (int)stats->bridge_gauges.opening,
+			 "relaying", (int)stats->bridge_gauges.relaying, "spliced", (int)stats->splice_gauges.live);
 }
 
 json_t *control_json_status(const struct config *config, const struct worker *worker, const struct worker_stats *stats)
@@ -134,16 +137,16 @@ static json_t *control_json_drops(const struct worker_stats *stats)
 	return group;
 }
 
-static json_t *control_json_xdp(const struct worker_stats *stats)
+static json_t *control_json_bpf(const struct worker_stats *stats)
 {
 	json_t *group = json_object();
 
-#define X(name, text) SET(group, #text, stats->xdp[XDP_COUNT_##name]);
-	XDP_VERDICTS(X)
+#define X(name, text) SET(group, #text, stats->bpf[COUNT_##name]);
+	PACKET_VERDICTS(X)
 #undef X
 #define X(name, text)                                                                                                  \
 	if (DROP_##name != DROP_NONE)                                                                                  \
-		SET(group, "drop_" #text, stats->xdp[XDP_COUNT_DROP_##name]);
+		SET(group, "drop_" #text, stats->bpf[COUNT_DROP_##name]);
 	DROP_REASONS(X)
 #undef X
 	return group;
@@ -158,6 +161,7 @@ static json_t *control_json_bridge(const struct worker_stats *stats)
 #undef X
 	SET(group, "dialing_now", stats->bridge_gauges.dialing);
 	SET(group, "accepting_now", stats->bridge_gauges.accepting);
+	SET(group, "opening_now", stats->bridge_gauges.opening);
 	SET(group, "relaying_now", stats->bridge_gauges.relaying);
 	SET(group, "closing_now", stats->bridge_gauges.closing);
 	return group;
@@ -184,6 +188,46 @@ static json_t *control_json_xsk(const struct worker_xsk *xsk)
 	return group;
 }
 
+static json_t *control_json_tap(const struct worker_tap *tap)
+{
+	json_t *group = json_object();
+
+	SET(group, "rx_packets", tap->rx_packets);
+	SET(group, "rx_bytes", tap->rx_bytes);
+	SET(group, "rx_truncated", tap->rx_truncated);
+	SET(group, "rx_no_frame", tap->rx_no_frame);
+	SET(group, "rx_errors", tap->rx_errors);
+	SET(group, "tx_packets", tap->tx_packets);
+	SET(group, "tx_writes", tap->tx_writes);
+	SET(group, "tx_errors", tap->tx_errors);
+	return group;
+}
+
+/* What the daemon counts about flows of the kernel, and what BPF does. */
+static json_t *control_json_splice(const struct worker_stats *stats)
+{
+	json_t *group = json_object();
+
+#define X(name) SET(group, #name, stats->splice.name);
+	SPLICE_COUNTERS(X)
+#undef X
+#define X(id, name) SET(group, "not_spliced_" #name, stats->splice.not_spliced[SPLICE_REFUSED_##id]);
+	SPLICE_REFUSALS(X)
+#undef X
+#define X(name, text) SET(group, #text, stats->bpf[COUNT_##name]);
+	FLOW_EVENTS(X)
+#undef X
+	SET(group, "live_now", stats->splice_gauges.live);
+	SET(group, "entries_in_use", stats->splice_gauges.in_use);
+	SET(group, "entries_total", stats->splice_gauges.entries);
+	SET(group, "ports_in_use", stats->splice_gauges.ports_in_use);
+	SET(group, "ports_total", stats->splice_gauges.ports_total);
+	SET(group, "ports_exhausted", stats->splice_gauges.ports_exhausted);
+	SET(group, "kernel_bytes_per_entry", stats->splice_gauges.entry_bytes);
+	SET(group, "user_bytes_per_entry", stats->splice_gauges.slot_bytes);
+	return group;
+}
+
 json_t *control_json_stats(const struct worker_stats *stats)
 {
 	json_t *root = json_object();
@@ -193,23 +237,54 @@ json_t *control_json_stats(const struct worker_stats *stats)
 	json_object_set_new(root, "frames", control_json_frames(&stats->frames));
 	json_object_set_new(root, "stack", control_json_stack(stats));
 	json_object_set_new(root, "drops", control_json_drops(stats));
-	json_object_set_new(root, "xdp", control_json_xdp(stats));
+	json_object_set_new(root, "bpf", control_json_bpf(stats));
+	json_object_set_new(root, "splice", control_json_splice(stats));
 	json_object_set_new(root, "bridge", control_json_bridge(stats));
 	json_object_set_new(root, "uring", control_json_uring(&stats->uring));
 	json_object_set_new(root, "xsk", control_json_xsk(&stats->xsk));
+	json_object_set_new(root, "tap", control_json_tap(&stats->tap));
 	return root;
+}
+
+static json_t *control_json_spliced(const struct worker_flow_row *row, uint64_t now_ns)
+{
+	const struct splice_flow *splice = &row->splice;
+	json_t *flow = json_object();
+
+	json_object_set_new(flow, "client", control_json_endpoint(&splice->client));
+	json_object_set_new(flow, "destination", control_json_endpoint(&splice->destination));
+	json_object_set_new(flow, "upstream", json_string(row->upstream));
+	json_object_set_new(flow, "tier", json_string("spliced"));
+	json_object_set_new(flow, "state", json_string(splice->phase));
+	SET(flow, "bytes_from_client", splice->bytes_up);
+	SET(flow, "bytes_to_client", splice->bytes_down);
+	SET(flow, "packets_from_client", splice->packets_up);
+	SET(flow, "packets_to_client", splice->packets_down);
+	SET(flow, "rate_from_client", splice->rate_up);
+	SET(flow, "rate_to_client", splice->rate_down);
+	SET(flow, "client_rtt_us", splice->client_rtt_us);
+	SET(flow, "upstream_rtt_us", splice->upstream_rtt_us);
+	SET(flow, "source_port", splice->source_port);
+	json_object_set_new(flow, "adopted", json_boolean(splice->adopted));
+	SET(flow, "age_ms", (now_ns - splice->created_ns) / 1000000);
+	return flow;
 }
 
 json_t *control_json_flow(const struct worker_flow_row *row, uint64_t now_ns)
 {
-	json_t *flow = json_object();
+	json_t *flow;
 
+	if (row->spliced)
+		return control_json_spliced(row, now_ns);
+	flow = json_object();
 	json_object_set_new(flow, "client", control_json_endpoint(&row->flow.client));
 	json_object_set_new(flow, "destination", control_json_endpoint(&row->flow.destination));
 	json_object_set_new(flow, "upstream", json_string(row->upstream));
 	json_object_set_new(flow, "tier", json_string("relay"));
 	json_object_set_new(flow, "state", json_string(row->flow.state));
 	json_object_set_new(flow, "upstream_state", json_string(row->upstream_state));
+	if (row->not_spliced)
+		json_object_set_new(flow, "not_spliced", json_string(row->not_spliced));
 	SET(flow, "bytes_from_client", row->flow.bytes_from_client);
 	SET(flow, "bytes_to_client", row->flow.bytes_to_client);
 	SET(flow, "age_ms", (now_ns - row->flow.created_ns) / 1000000);
@@ -219,4 +294,19 @@ json_t *control_json_flow(const struct worker_flow_row *row, uint64_t now_ns)
 	SET(flow, "send_queue_bytes", row->flow.send_queue_bytes);
 	SET(flow, "retransmitted", row->flow.retransmitted);
 	return flow;
+}
+
+json_t *control_json_trace(const struct trace *trace)
+{
+	static const char *const states[] = {[TRACE_OFF] = "off",
+					     [TRACE_WAITING] = "waiting",
+					     [TRACE_RECORDING] = "recording",
+					     [TRACE_OVER] = "over"};
+	json_t *events = json_array();
+
+	for (uint32_t i = 0; i < trace->count; i++)
+		json_array_append_new(events, json_pack("{s:I, s:s}", "us",
+							(json_int_t)(trace->events[i].at_ns - trace->started_ns) / 1000,
+							"text", trace->events[i].text));
+	return json_pack("{s:s, s:i, s:o}", "state", states[trace->state], "lost", (int)trace->lost, "events", events);
 }

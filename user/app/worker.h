@@ -25,9 +25,11 @@ struct worker_port {
 	int ifindex;
 	uint32_t queues;
 	uint32_t mtu;
-	bool adopted;     /* attach: external */
-	const char *xdp;  /* "native" | "generic" */
-	const char *xsk;  /* "zerocopy" | "copy" | "generic" */
+	bool adopted;          /* attach: external */
+	enum config_hook hook; /* xdp or tc */
+	const char *hook_reason;
+	const char *xdp;  /* "native" | "generic" | "none" */
+	const char *xsk;  /* "zerocopy" | "copy" | "generic" | "none" */
 	char reason[160]; /* why this mode, in plain words */
 };
 
@@ -51,6 +53,11 @@ struct worker_xsk {
 	uint64_t kernel_rx_dropped, kernel_rx_ring_full, kernel_fill_empty; /* XDP_STATISTICS */
 };
 
+/* All TAP devices together. */
+struct worker_tap {
+	uint64_t rx_packets, rx_bytes, rx_truncated, rx_no_frame, rx_errors, tx_packets, tx_writes, tx_errors;
+};
+
 struct worker_stats {
 	uint64_t uptime_ns;
 	struct worker_frames frames;
@@ -60,13 +67,19 @@ struct worker_stats {
 	struct bridge_gauges bridge_gauges;
 	struct worker_uring uring;
 	struct worker_xsk xsk;
-	uint64_t xdp[XDP_COUNTER_COUNT];
+	struct worker_tap tap;
+	struct splice_counters splice;
+	struct splice_gauges splice_gauges;
+	uint64_t bpf[PACKET_COUNTER_COUNT];
 	const char *simd; /* name of the checksum routine in use */
 };
 
 struct worker_flow_row {
-	struct flow_info flow;
+	bool spliced;
+	struct splice_flow splice;  /* spliced: this ... */
+	struct flow_info flow;      /* ... else this */
 	const char *upstream_state; /* bridge state name, static */
+	const char *not_spliced;    /* why it is relayed, static; NULL: it is on its way to the kernel */
 	char upstream[64];
 };
 
@@ -74,8 +87,11 @@ struct worker_flow_row {
 int worker_create(struct worker **out, const struct config *config, char *error, uint32_t error_bytes);
 /* Starts the thread, then attaches; returns when packets are being served. */
 int worker_start(struct worker *worker, char *error, uint32_t error_bytes);
-/* Detaches, resets every live flow toward its client and its upstream, ends the thread (under one second). */
-void worker_stop(struct worker *worker);
+/*
+ * Resets every flow that needs this process toward its client and its upstream, ends the thread (under one second).
+ * flush: spliced flows too, and worker_destroy() removes programs and pins; else these live on.
+ */
+void worker_stop(struct worker *worker, bool flush);
 void worker_destroy(struct worker *worker);
 
 uint32_t worker_port_count(const struct worker *worker);
@@ -88,5 +104,9 @@ int worker_read_stats(struct worker *worker, struct worker_stats *out);
  * or -ETIMEDOUT. Between calls flows come and go; one call is consistent.
  */
 int worker_read_flows(struct worker *worker, uint32_t *cursor, struct worker_flow_row *rows, uint32_t max);
+
+/* The next new connection (of `client`, if not NULL) is recorded; then what is there so far. 0 or -ETIMEDOUT. */
+int worker_trace_arm(struct worker *worker, const struct addr *client);
+int worker_trace_read(struct worker *worker, struct trace *out);
 
 #endif

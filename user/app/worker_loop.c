@@ -14,7 +14,7 @@
 #include <time.h>
 
 #include "log.h"
-#include "netlink.h"
+#include "route.h"
 
 #define WORKER_SPIN_NS 30000
 /* While the kernel has not taken all packets of a transmit ring, it is asked again this often. */
@@ -38,7 +38,21 @@ int worker_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint
 {
 	struct worker *worker = ctx;
 
+	if (worker->ports[port].hook == CONFIG_HOOK_TC)
+		return tap_transmit(&worker->taps[port], frame, off, len);
 	return xsk_transmit(&worker->sockets[worker->first_socket[port]], frame, off, len);
+}
+
+void worker_flush(void *ctx)
+{
+	struct worker *worker = ctx;
+
+	for (uint32_t i = 0; i < worker->port_count; i++)
+		if (worker->ports[i].hook == CONFIG_HOOK_TC)
+			tap_flush(&worker->taps[i]);
+	for (uint32_t i = 0; i < worker->socket_count; i++)
+		if (worker->sockets[i].tx_unkicked)
+			xsk_kick(&worker->sockets[i]);
 }
 
 void worker_update_topology(struct worker *worker)
@@ -54,8 +68,10 @@ void worker_update_topology(struct worker *worker)
 
 		if (topo_read_interface(worker->ports[i].name, &now) || now.ifindex != worker->ports[i].ifindex)
 			continue;
-		/* a larger MTU than the frames were made for would not fit them */
-		if (!umem_frame_bytes_for(now.mtu) || umem_frame_bytes_for(now.mtu) > worker->umem.pool.frame_bytes) {
+		worker->topo[i] = now;
+		/* a larger MTU than the frames were made for would not fit them; a TAP's packets may lie in several */
+		if (worker->ports[i].hook != CONFIG_HOOK_TC &&
+		    (!umem_frame_bytes_for(now.mtu) || umem_frame_bytes_for(now.mtu) > worker->umem.pool.frame_bytes)) {
 			log_warn("%s: MTU %u is too large for the frames in use; restart to use it", now.name, now.mtu);
 			now.mtu = worker->ports[i].mtu;
 		}
@@ -63,6 +79,27 @@ void worker_update_topology(struct worker *worker)
 		memcpy(port.mac, now.mac, sizeof(port.mac));
 		stack_set_port(worker->stack, (uint16_t)i, &port);
 	}
+}
+
+/* Addresses, links, routes or neighbours have changed. */
+static void worker_follow_network(struct worker *worker)
+{
+	struct route_changes changes;
+	char error[256];
+
+	route_drain_monitor(worker->netlink_fd, &changes);
+	if (changes.links || changes.addresses)
+		worker_update_topology(worker);
+	if ((changes.links || changes.addresses || changes.routes) && bridge_update_routes(worker->bridge) &&
+	    worker_attach_uplink(worker, error, sizeof(error)))
+		log_warn("%s", error);
+	if (changes.links) {
+		for (uint32_t i = 0; i < worker->port_count; i++)
+			worker_tell_port(worker, i);
+		worker_tell_uplink(worker);
+	}
+	if (changes.neighbours)
+		bridge_update_next_hop(worker->bridge);
 }
 
 static void worker_watch(struct worker *worker, enum worker_op op, uint32_t index, int fd)
@@ -74,8 +111,24 @@ static void worker_watch_all(struct worker *worker)
 {
 	for (uint32_t i = 0; i < worker->socket_count; i++)
 		worker_watch(worker, WORKER_OP_XSK, i, worker->sockets[i].fd);
+	for (uint32_t i = 0; i < worker->port_count; i++)
+		if (worker->ports[i].hook == CONFIG_HOOK_TC)
+			worker_watch(worker, WORKER_OP_TAP, i, worker->taps[i].fd);
+	worker_watch(worker, WORKER_OP_REPORTS, 0, splice_fd(bridge_splice(worker->bridge)));
 	worker_watch(worker, WORKER_OP_WAKE, 0, worker->mailbox.wake_fd);
 	worker_watch(worker, WORKER_OP_NETLINK, 0, worker->netlink_fd);
+}
+
+static uint32_t worker_receive_tap(struct worker *worker, uint32_t index, uint32_t batch, uint64_t now_ns)
+{
+	struct tap_packet packets[WORKER_MAX_BATCH];
+	uint32_t count = tap_receive(&worker->taps[index], packets, batch);
+
+	for (uint32_t j = 0; j < count; j++)
+		stack_input_chain(worker->stack, (uint16_t)index, packets[j].frame, packets[j].bytes,
+				  packets[j].checksum_ok, now_ns);
+	worker->tap_more[index] = count == batch;
+	return count;
 }
 
 static uint32_t worker_receive(struct worker *worker, uint64_t now_ns)
@@ -84,6 +137,10 @@ static uint32_t worker_receive(struct worker *worker, uint64_t now_ns)
 	uint32_t batch =
 		worker->config->performance.enable_batch_processing ? worker->config->performance.batch_size : 1;
 	uint32_t total = 0;
+
+	for (uint32_t i = 0; i < worker->port_count; i++)
+		if (worker->ports[i].hook == CONFIG_HOOK_TC)
+			total += worker_receive_tap(worker, i, batch, now_ns);
 
 	for (uint32_t i = 0; i < worker->socket_count; i++) {
 		uint32_t count = xsk_receive(&worker->sockets[i], packets, batch);
@@ -104,13 +161,19 @@ static void worker_own_completion(struct worker *worker, union uring_word word, 
 	case WORKER_OP_XSK: /* only wakes: the rings are looked at in every turn */
 		fd = worker->sockets[word.index].fd;
 		break;
+	case WORKER_OP_TAP:
+		worker->tap_more[word.index] = true;
+		fd = worker->taps[word.index].fd;
+		break;
+	case WORKER_OP_REPORTS: /* only wakes: the ring buffer is looked at in every turn */
+		fd = splice_fd(bridge_splice(worker->bridge));
+		break;
 	case WORKER_OP_WAKE:
 		worker_answer(worker);
 		fd = worker->mailbox.wake_fd;
 		break;
 	case WORKER_OP_NETLINK:
-		if (netlink_drain(worker->netlink_fd))
-			worker_update_topology(worker);
+		worker_follow_network(worker);
 		fd = worker->netlink_fd;
 		break;
 	default:
@@ -162,6 +225,9 @@ static bool worker_send(struct worker *worker)
 {
 	bool pending = false;
 
+	for (uint32_t i = 0; i < worker->port_count; i++)
+		if (worker->ports[i].hook == CONFIG_HOOK_TC)
+			tap_flush(&worker->taps[i]);
 	for (uint32_t i = 0; i < worker->socket_count; i++) {
 		struct xsk *xsk = &worker->sockets[i];
 
@@ -177,6 +243,9 @@ static bool worker_send(struct worker *worker)
 
 static bool worker_has_input(struct worker *worker)
 {
+	for (uint32_t i = 0; i < worker->port_count; i++)
+		if (worker->tap_more[i])
+			return true;
 	for (uint32_t i = 0; i < worker->socket_count; i++)
 		if (xsk_readable(&worker->sockets[i]))
 			return true;
@@ -218,6 +287,8 @@ static void worker_drain(struct worker *worker)
 	uint32_t left = 1;
 	bool tx_pending = true;
 
+	while (worker->flushing && bridge_flush_spliced(worker->bridge, WORKER_RESETS_PER_TURN))
+		worker_flush(worker);
 	while ((left || bridge_connections(worker->bridge) || tx_pending) && now_ns < limit_ns) {
 		bridge_set_time(worker->bridge, now_ns);
 		left = bridge_reset_some(worker->bridge, WORKER_RESETS_PER_TURN);

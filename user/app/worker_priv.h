@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "tap.h"
 #include "topo.h"
 #include "uring.h"
 #include "worker.h"
@@ -17,9 +18,15 @@
 _Static_assert(CONFIG_MAX_INTERFACES <= STACK_MAX_PORTS, "every interface is a port of the stack");
 
 /* The worker's own completions; those of the bridge start at BRIDGE_FIRST_OP. */
-enum worker_op { WORKER_OP_XSK, WORKER_OP_WAKE, WORKER_OP_NETLINK };
+enum worker_op { WORKER_OP_XSK, WORKER_OP_TAP, WORKER_OP_REPORTS, WORKER_OP_WAKE, WORKER_OP_NETLINK };
 
-enum worker_question { WORKER_ASK_NOTHING, WORKER_ASK_STATS, WORKER_ASK_FLOWS };
+enum worker_question {
+	WORKER_ASK_NOTHING,
+	WORKER_ASK_STATS,
+	WORKER_ASK_FLOWS,
+	WORKER_ASK_TRACE_ARM,
+	WORKER_ASK_TRACE_READ
+};
 
 /* One question of another thread at a time; asked and answered under `lock`. */
 struct worker_mailbox {
@@ -29,8 +36,11 @@ struct worker_mailbox {
 	int wake_fd; /* eventfd: wakes the ring */
 	enum worker_question question;
 	struct worker_stats *stats;
+	const struct addr *trace_client;
+	struct trace *trace;
 	struct worker_flow_row *rows;
 	uint32_t rows_max, cursor;
+	uint32_t flow_slots; /* end of the table that `cursor` walks */
 	int result;
 };
 
@@ -43,9 +53,13 @@ struct worker {
 	struct xsk sockets[WORKER_MAX_SOCKETS];
 	uint16_t socket_port[WORKER_MAX_SOCKETS];
 	uint32_t socket_count;
+	struct tap taps[CONFIG_MAX_INTERFACES]; /* of ports with `hook: tc` */
+	bool tap_more[CONFIG_MAX_INTERFACES];   /* the last reception stopped at its limit */
+	int uplink_ifindex;                     /* where the programs are; 0: nowhere */
 	struct bpfload *bpf;
 	struct umem umem;
 	struct xsk_pool xsk_pool;
+	bool xsk_pool_created;
 	struct uring uring;
 	struct stack *stack;
 	struct bridge *bridge;
@@ -54,14 +68,29 @@ struct worker {
 	pthread_t thread;
 	bool thread_running;
 	atomic_bool stopping;
+	bool flushing;     /* spliced flows are reset too, and nothing stays behind */
 	int enable_result; /* of uring_enable() on the thread */
 	struct worker_mailbox mailbox;
 };
 
 uint64_t worker_now_ns(void);
 
+int worker_fail(char *error, uint32_t error_bytes, int err, const char *what, const char *name);
+
+/* worker_ports.c: interfaces; in the order of the start */
+int worker_read_topology(struct worker *worker, char *error, uint32_t error_bytes);
+int worker_open_programs(struct worker *worker, char *error, uint32_t error_bytes);
+int worker_create_umem(struct worker *worker, char *error, uint32_t error_bytes);
+int worker_open_ports(struct worker *worker, char *error, uint32_t error_bytes);
+int worker_attach_uplink(struct worker *worker, char *error, uint32_t error_bytes);
+int worker_attach_port(struct worker *worker, uint32_t index, char *error, uint32_t error_bytes);
+/* What the programs should know of an interface, again when it has changed. */
+int worker_tell_port(struct worker *worker, uint32_t index);
+int worker_tell_uplink(struct worker *worker);
+
 /* worker_loop.c: the thread */
 void *worker_run(void *worker);
+void worker_flush(void *worker);
 int worker_transmit(void *worker, uint16_t port, uint32_t frame, uint16_t off, uint16_t len);
 /* Reads own addresses, MTUs and MACs again and tells program and stack. */
 void worker_update_topology(struct worker *worker);

@@ -96,6 +96,25 @@ static void worker_report_xsk(const struct worker *worker, struct worker_xsk *ou
 	}
 }
 
+static void worker_report_tap(const struct worker *worker, struct worker_tap *out)
+{
+	memset(out, 0, sizeof(*out));
+	for (uint32_t i = 0; i < worker->port_count; i++) {
+		const struct tap *tap = &worker->taps[i];
+
+		if (worker->ports[i].hook != CONFIG_HOOK_TC)
+			continue;
+		out->rx_packets += tap->rx_packets;
+		out->rx_bytes += tap->rx_bytes;
+		out->rx_truncated += tap->rx_truncated;
+		out->rx_no_frame += tap->rx_no_frame;
+		out->rx_errors += tap->rx_errors;
+		out->tx_packets += tap->tx_packets;
+		out->tx_writes += tap->tx_writes;
+		out->tx_errors += tap->tx_errors;
+	}
+}
+
 static void worker_report_stats(struct worker *worker, struct worker_stats *out)
 {
 	out->uptime_ns = worker_now_ns() - worker->started_ns;
@@ -112,28 +131,51 @@ static void worker_report_stats(struct worker *worker, struct worker_stats *out)
 		.waits = worker->uring.waits,
 	};
 	worker_report_xsk(worker, &out->xsk);
-	bpfload_read_counters(worker->bpf, out->xdp);
+	worker_report_tap(worker, &out->tap);
+	out->splice = *splice_counters(bridge_splice(worker->bridge));
+	splice_gauges(bridge_splice(worker->bridge), &out->splice_gauges);
+	bpfload_read_counters(worker->bpf, out->bpf);
 	out->simd = csum_name();
+}
+
+/* Slots to look at: those of the stack, then those of the splice. */
+static uint64_t worker_flow_slots(const struct worker *worker)
+{
+	return (uint64_t)worker->config->tcp.max_flows + splice_entries(bridge_splice(worker->bridge));
+}
+
+static bool worker_describe_flow(struct worker *worker, uint32_t slot, struct worker_flow_row *row)
+{
+	uint32_t stack_slots = worker->config->tcp.max_flows;
+	const struct flow *flow;
+
+	memset(row, 0, sizeof(*row));
+	memcpy(row->upstream, worker->config->upstream.name, sizeof(row->upstream));
+	if (slot >= stack_slots) {
+		row->spliced = true;
+		return splice_describe(bridge_splice(worker->bridge), slot - stack_slots, worker_now_ns(),
+				       &row->splice);
+	}
+	flow = stack_flow_at(worker->stack, slot);
+	if (!flow)
+		return false;
+	stack_flow_describe(worker->stack, flow, &row->flow);
+	row->upstream_state = bridge_flow_state(worker->bridge, flow);
+	row->not_spliced = bridge_flow_refusal(worker->bridge, flow);
+	return true;
 }
 
 static int worker_report_flows(struct worker *worker)
 {
 	struct worker_mailbox *box = &worker->mailbox;
-	uint32_t end = worker->config->tcp.max_flows, filled = 0;
+	uint64_t end = worker_flow_slots(worker);
+	uint32_t filled = 0;
 
+	box->flow_slots = (uint32_t)end;
 	if (end - box->cursor > WORKER_FLOW_SLOTS_PER_ANSWER)
 		end = box->cursor + WORKER_FLOW_SLOTS_PER_ANSWER;
-	for (; box->cursor < end && filled < box->rows_max; box->cursor++) {
-		const struct flow *flow = stack_flow_at(worker->stack, box->cursor);
-		struct worker_flow_row *row = &box->rows[filled];
-
-		if (!flow)
-			continue;
-		stack_flow_describe(worker->stack, flow, &row->flow);
-		row->upstream_state = bridge_flow_state(worker->bridge, flow);
-		memcpy(row->upstream, worker->config->upstream.name, sizeof(row->upstream));
-		filled++;
-	}
+	for (; box->cursor < end && filled < box->rows_max; box->cursor++)
+		filled += worker_describe_flow(worker, box->cursor, &box->rows[filled]);
 	return (int)filled;
 }
 
@@ -149,6 +191,12 @@ void worker_answer(struct worker *worker)
 		box->result = 0;
 	} else if (box->question == WORKER_ASK_FLOWS) {
 		box->result = worker_report_flows(worker);
+	} else if (box->question == WORKER_ASK_TRACE_ARM) {
+		trace_arm(bridge_trace(worker->bridge), box->trace_client);
+		box->result = 0;
+	} else if (box->question == WORKER_ASK_TRACE_READ) {
+		*box->trace = *bridge_trace(worker->bridge);
+		box->result = 0;
 	}
 	if (box->question != WORKER_ASK_NOTHING) {
 		box->question = WORKER_ASK_NOTHING;
@@ -188,6 +236,32 @@ int worker_read_stats(struct worker *worker, struct worker_stats *out)
 	return result;
 }
 
+static int worker_ask_trace(struct worker *worker, enum worker_question question, const struct addr *client,
+			    struct trace *out)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	int result;
+
+	pthread_mutex_lock(&box->callers);
+	pthread_mutex_lock(&box->lock);
+	box->trace_client = client;
+	box->trace = out;
+	result = worker_ask(box, question);
+	pthread_mutex_unlock(&box->lock);
+	pthread_mutex_unlock(&box->callers);
+	return result;
+}
+
+int worker_trace_arm(struct worker *worker, const struct addr *client)
+{
+	return worker_ask_trace(worker, WORKER_ASK_TRACE_ARM, client, NULL);
+}
+
+int worker_trace_read(struct worker *worker, struct trace *out)
+{
+	return worker_ask_trace(worker, WORKER_ASK_TRACE_READ, NULL, out);
+}
+
 int worker_read_flows(struct worker *worker, uint32_t *cursor, struct worker_flow_row *rows, uint32_t max)
 {
 	struct worker_mailbox *box = &worker->mailbox;
@@ -195,8 +269,9 @@ int worker_read_flows(struct worker *worker, uint32_t *cursor, struct worker_flo
 
 	pthread_mutex_lock(&box->callers);
 	pthread_mutex_lock(&box->lock);
+	box->flow_slots = UINT32_MAX; /* the answer tells */
 	/* an answer may find nothing in its stretch of the table: 0 is the end only at the table's end */
-	while (!result && *cursor < worker->config->tcp.max_flows) {
+	while (!result && *cursor < box->flow_slots) {
 		box->rows = rows;
 		box->rows_max = max;
 		box->cursor = *cursor;

@@ -14,18 +14,26 @@
 #include "addr.h"
 
 #define CONFIG_MAX_INTERFACES 8
+#define CONFIG_MAX_SOURCES 64
 #define CONFIG_MAX_CREDENTIAL 255 /* RFC 1929: one length byte */
 
 enum config_xsk_mode { CONFIG_XSK_AUTO, CONFIG_XSK_ZEROCOPY, CONFIG_XSK_COPY, CONFIG_XSK_GENERIC };
+enum config_hook { CONFIG_HOOK_AUTO, CONFIG_HOOK_XDP, CONFIG_HOOK_TC };
 enum config_attach { CONFIG_ATTACH_LOAD, CONFIG_ATTACH_EXTERNAL };
 enum config_on_down { CONFIG_ON_DOWN_DROP, CONFIG_ON_DOWN_PASS };
+enum config_relay { CONFIG_RELAY_AUTO, CONFIG_RELAY_SPLICE, CONFIG_RELAY_USERSPACE };
 enum config_accept { CONFIG_ACCEPT_DEFERRED, CONFIG_ACCEPT_EARLY };
 enum config_log_level { CONFIG_LOG_ERROR, CONFIG_LOG_WARN, CONFIG_LOG_INFO, CONFIG_LOG_DEBUG };
 
 struct config_interface {
 	char name[IFNAMSIZ];
+	enum config_hook hook;
 	enum config_xsk_mode xsk;
 	enum config_attach attach;
+};
+
+struct config_ports {
+	uint16_t first, last;
 };
 
 struct config_upstream {
@@ -34,9 +42,13 @@ struct config_upstream {
 	char username[CONFIG_MAX_CREDENTIAL + 1]; /* empty: no authentication offered */
 	char password[CONFIG_MAX_CREDENTIAL + 1];
 	bool pipeline;
+	struct config_ports ports;               /* to dial spliced connections from */
+	struct addr sources[CONFIG_MAX_SOURCES]; /* own addresses to dial from; none: by route */
+	uint32_t source_count;
 };
 
 struct config_tcp {
+	enum config_relay relay;
 	enum config_accept accept;
 	uint64_t connect_timeout_ns;
 	uint64_t handshake_timeout_ns;
@@ -51,6 +63,7 @@ struct config_performance {
 	bool enable_batch_processing;
 	bool enable_cpu_affinity;
 	bool enable_simd;
+	bool enable_ebpf; /* connections may be handed to the kernel */
 	uint32_t batch_size;
 	uint32_t memory_pool_size; /* UMEM frames */
 	uint32_t io_uring_entries;
@@ -61,6 +74,7 @@ struct config {
 	uint32_t interface_count;
 	char uplink[IFNAMSIZ]; /* empty: by route */
 	enum config_on_down on_down;
+	char bpf_pin[256]; /* directory on a bpffs */
 	struct config_upstream upstream;
 	struct config_tcp tcp;
 	char control[108]; /* path of the control socket: sizeof(sockaddr_un.sun_path) */

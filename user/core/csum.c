@@ -131,6 +131,17 @@ uint32_t csum_partial(const void *data, size_t len, uint32_t sum)
 	return csum_chosen->partial(data, len, sum);
 }
 
+uint32_t csum_partial_at(const void *data, size_t len, uint32_t sum, uint32_t before)
+{
+	uint32_t piece;
+
+	if (!(before & 1))
+		return csum_partial(data, len, sum);
+	/* its bytes stand in the other halves of the words: a sum is swapped as a whole (RFC 1071 2 (B)) */
+	piece = csum_fold_sum(csum_partial(data, len, 0));
+	return csum_fold_sum(sum) + (uint32_t)__builtin_bswap16((uint16_t)piece);
+}
+
 uint32_t csum_pseudo(const struct addr *src, const struct addr *dst, uint8_t proto, uint32_t l4_len)
 {
 	struct {

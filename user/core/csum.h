@@ -29,6 +29,8 @@ const char *csum_name(void);
 
 /* `sum` plus the sum of len bytes, any alignment; an odd last byte counts as if a zero followed. */
 uint32_t csum_partial(const void *data, size_t len, uint32_t sum);
+/* The same for a piece of what is summed, with `before` bytes in other pieces before it. */
+uint32_t csum_partial_at(const void *data, size_t len, uint32_t sum, uint32_t before);
 /* Sum of the TCP/UDP pseudo-header (RFC 9293 3.1, RFC 8200 8.1); the family follows from the addresses. */
 uint32_t csum_pseudo(const struct addr *src, const struct addr *dst, uint8_t proto, uint32_t l4_len);
 

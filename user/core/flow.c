@@ -153,9 +153,9 @@ static uint32_t flow_take_slot(struct stack *stack)
 	return stack->flow_used < stack->settings.max_flows ? stack->flow_used++ : FLOW_NONE;
 }
 
-struct flow *flow_create(struct stack *stack, uint16_t port, const struct packet_view *view, const uint8_t *eth,
-			 uint64_t now_ns)
+struct flow *flow_create(struct stack *stack, const struct tcp_segment *syn, uint64_t now_ns)
 {
+	const struct packet_view *view = &syn->view;
 	uint32_t index = flow_take_slot(stack), *bucket;
 	struct flow *flow;
 	uint16_t generation;
@@ -166,11 +166,11 @@ struct flow *flow_create(struct stack *stack, uint16_t port, const struct packet
 	generation = flow->generation;
 	memset(flow, 0, sizeof(*flow));
 	flow->generation = (uint16_t)(generation + 1);
-	flow->port = port;
+	flow->port = syn->port;
 	flow->link.src = (struct endpoint){.addr = view->dst, .port = view->dport};
 	flow->link.dst = (struct endpoint){.addr = view->src, .port = view->sport};
-	memcpy(flow->link.dst_mac, eth + 6, 6);
-	memcpy(flow->link.src_mac, eth, 6);
+	memcpy(flow->link.dst_mac, syn->eth + 6, 6);
+	memcpy(flow->link.src_mac, syn->eth, 6);
 	flow->link.has_vlan = view->has_vlan;
 	flow->link.vlan_tci = view->vlan_tci;
 	flow->send_head = flow->send_tail = flow->send_next = FRAME_NONE;

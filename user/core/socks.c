@@ -130,6 +130,16 @@ static size_t socks_need_bytes(const struct socks_handshake *handshake)
 	return socks_reply_bytes(handshake->message, handshake->have);
 }
 
+size_t socks_handshake_wants(const struct socks_handshake *handshake)
+{
+	size_t need = socks_need_bytes(handshake);
+
+	/* a shorter reply than with an IPv4 address is not seen: one with a name of one or two letters */
+	if (handshake->stage == SOCKS_STAGE_REPLY && handshake->have < 5)
+		need = 4 + 4 + 2;
+	return need > handshake->have ? need - handshake->have : 1;
+}
+
 enum socks_event socks_handshake_feed(struct socks_handshake *handshake, const uint8_t *data, size_t len, size_t *used)
 {
 	size_t need, part;

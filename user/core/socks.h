@@ -59,6 +59,9 @@ struct socks_handshake {
 };
 
 void socks_handshake_init(struct socks_handshake *handshake, bool offers_password);
+/* At most so many more bytes belong to the handshake for sure: who reads no more takes none of the payload behind it.
+ */
+size_t socks_handshake_wants(const struct socks_handshake *handshake);
 /*
  * Takes bytes from data[0..len) up to the end of the current message and no further: *used tells how many. Bytes
  * after SOCKS_EVENT_REPLY belong to the relayed connection. Call again with the rest after any event but MORE,

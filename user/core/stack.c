@@ -4,9 +4,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-
-#include "csum.h"
 
 struct stack *stack_create(const struct stack_settings *settings, struct frame_pool *pool,
 			   const struct stack_callbacks *callbacks, uint64_t now_ns)
@@ -40,93 +37,12 @@ void stack_set_port(struct stack *stack, uint16_t port, const struct stack_port 
 	stack->ports[port] = *settings;
 }
 
-/* --- a packet, up to its flow --- */
-
-static bool stack_ipv4_checksum_ok(const uint8_t *packet, const struct packet_view *view)
+uint16_t stack_port_mtu(const struct stack *stack, uint16_t port)
 {
-	return view->ip_version != 4 ||
-	       csum_fold(csum_partial(packet + view->l3_off, (size_t)view->l4_off - view->l3_off, 0)) == 0;
+	return stack->ports[port].mtu;
 }
 
-/*
- * A local sender on a virtual device leaves CHECKSUM_PARTIAL: its field holds the folded sum of the pseudo-header,
- * for hardware to finish. Such a packet never was on a wire, so there is nothing to verify.
- */
-static bool stack_tcp_checksum_ok(const uint8_t *packet, const struct packet_view *view, bool partial_ok)
-{
-	const uint8_t *tcp = packet + view->l4_off;
-	uint32_t l4_bytes = view->tcp_hdr_len + (uint32_t)view->payload_len;
-	uint32_t pseudo = csum_pseudo(&view->src, &view->dst, view->l4_proto, l4_bytes);
-	uint16_t field;
-
-	memcpy(&field, tcp + 16, sizeof(field));
-	if (partial_ok && field == csum_fold_sum(pseudo))
-		return true;
-	return csum_fold(csum_partial(tcp, l4_bytes, pseudo)) == 0;
-}
-
-/* Multicast, broadcast, loopback, unspecified: neither end of a connection (RFC 9293 3.9.2.3). */
-static bool stack_address_ok(const struct addr *a)
-{
-	if (addr_is_ipv4(a))
-		return a->bytes[12] != 0 && a->bytes[12] != 127 && a->bytes[12] < 224;
-	return a->bytes[0] != 0xff && (a->words[0] | a->words[1] | a->words[2]) != 0; /* also ::, ::1 and ::a.b.c.d */
-}
-
-static enum drop_reason stack_check_packet(const struct stack *stack, uint16_t port, const uint8_t *packet,
-					   const struct packet_view *view)
-{
-	if (view->is_fragment)
-		return DROP_FRAGMENT;
-	if (!view->ip_version || view->l4_proto != IPPROTO_TCP)
-		return DROP_BAD_IP_HDR; /* the XDP program does not send such packets up */
-	if (!stack_address_ok(&view->src) || !stack_address_ok(&view->dst) || !view->sport || !view->dport)
-		return DROP_BAD_ADDRESS;
-	/* an IPv4-mapped address on the wire would be mistaken for IPv4 */
-	if (view->ip_version == 6 && (addr_is_ipv4(&view->src) || addr_is_ipv4(&view->dst)))
-		return DROP_BAD_ADDRESS;
-	if (!stack_ipv4_checksum_ok(packet, view))
-		return DROP_IP_CHECKSUM;
-	if (!stack_tcp_checksum_ok(packet, view, stack->ports[port].partial_checksum_ok))
-		return DROP_TCP_CHECKSUM;
-	return DROP_NONE;
-}
-
-static void stack_input_stray(struct stack *stack, uint16_t port, const struct packet_view *view, const uint8_t *packet,
-			      uint64_t now_ns)
-{
-	if ((view->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN) {
-		tcp_open(stack, port, view, packet, now_ns);
-		return;
-	}
-	stack->counters.no_flow++;
-	if (!(view->tcp_flags & TCP_RST))
-		tcp_send_reset_to(stack, port, view, packet, now_ns);
-}
-
-void stack_input(struct stack *stack, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint64_t now_ns)
-{
-	uint8_t *packet = frame_data(stack->pool, frame) + off;
-	struct packet_view view;
-	enum drop_reason reason = packet_parse(packet, packet + len, &view);
-	struct flow *flow;
-
-	stack->counters.packets_in++;
-	if (!reason)
-		reason = stack_check_packet(stack, port, packet, &view);
-	if (reason) {
-		stack->counters.dropped[reason]++;
-		frame_put(stack->pool, frame);
-		return;
-	}
-	flow = flow_lookup(stack, &view);
-	if (flow) {
-		tcp_input(stack, flow, port, &view, frame, off, now_ns);
-		return;
-	}
-	stack_input_stray(stack, port, &view, packet, now_ns);
-	frame_put(stack->pool, frame);
-}
+/* --- after a batch, and by time --- */
 
 static void stack_flush_flow(struct stack *stack, struct flow *flow, uint64_t now_ns)
 {
@@ -181,6 +97,34 @@ void stack_refuse(struct stack *stack, struct flow *flow, enum flow_refusal how,
 	else if (how != REFUSE_SILENTLY)
 		icmp_send_refusal(stack, flow, how, now_ns);
 	stack->counters.flows_refused++;
+	flow->owner_knows = false;
+	flow_release(stack, flow);
+}
+
+void stack_flow_syn(const struct stack *stack, const struct flow *flow, struct stack_syn *out)
+{
+	(void)stack;
+	assert(flow->state == FLOW_HELD);
+	*out = (struct stack_syn){
+		.link = flow->link,
+		.port = flow->port,
+		.isn = flow->irs,
+		.ts_value = flow->ts_recent,
+		.mss = flow->syn_mss,
+		.window = (uint16_t)flow->snd_wnd,
+		.wscale = flow->snd_wscale,
+		.has_wscale = flow->use_wscale,
+		.has_timestamp = flow->use_timestamps,
+		.sack_permitted = flow->use_sack,
+		.has_ip_options = flow->syn_has_ip_options,
+		.ecn = flow->syn_ecn,
+	};
+}
+
+void stack_hand_over(struct stack *stack, struct flow *flow)
+{
+	assert(flow->state == FLOW_HELD);
+	stack->counters.flows_handed_over++;
 	flow->owner_knows = false;
 	flow_release(stack, flow);
 }

@@ -9,13 +9,14 @@
  * A flow's life as its owner (the bridge) sees it:
  *
  *   flow_opened ──► stack_accept() ──► flow_established ──► flow_readable / flow_writable ... ──► flow_closed
- *              └──► stack_refuse()  (RST or ICMP; no flow_closed follows)
+ *              ├──► stack_refuse()  (RST or ICMP; no flow_closed follows)
+ *              └──► stack_hand_over()  (somebody else answers; no flow_closed follows)
  *
  * flow_closed is called exactly once for every flow that was opened and not
- * refused by the owner; afterwards the owner must not use the flow. When both
- * sides closed in order it comes as the flow enters TIME_WAIT (or LAST_ACK
- * is acknowledged): nothing more arrives then, and what the owner has not
- * consumed it takes inside the call-back by stack_take_receive_queue().
+ * refused or handed over by the owner; afterwards the owner must not use the
+ * flow. When both sides closed in order it comes as the flow enters TIME_WAIT
+ * (or LAST_ACK is acknowledged): nothing more arrives then, and what the owner
+ * has not consumed it takes inside the call-back by stack_take_receive_queue().
  * With `early_accept` the SYN-ACK is sent at once and flow_opened comes when
  * the client's handshake is complete; stack_accept() is then a no-op.
  */
@@ -27,6 +28,7 @@
 #include <sys/uio.h>
 
 #include "addr.h"
+#include "build.h"
 #include "frame.h"
 #include "stats_abi.h"
 
@@ -73,6 +75,8 @@ struct stack_callbacks {
 	void (*flow_readable)(void *ctx, struct flow *flow); /* more in-order payload, or the client's FIN is next */
 	void (*flow_writable)(void *ctx, struct flow *flow); /* stack_send_room() became > 0 after having been 0 */
 	void (*flow_closed)(void *ctx, struct flow *flow, enum flow_end why);
+	/* The client sent its SYN again while the flow is held; the owner may answer or end it. NULL: not wanted. */
+	void (*flow_syn_again)(void *ctx, struct flow *flow);
 };
 
 struct stack_settings {
@@ -99,6 +103,7 @@ struct stack_settings {
 	X(flows_closed)                                                                                                \
 	X(flows_client_reset)                                                                                          \
 	X(flows_refused)                                                                                               \
+	X(flows_handed_over) /* somebody else answers their SYN */                                                     \
 	X(flows_aborted)                                                                                               \
 	X(flows_timed_out)                                                                                             \
 	X(flows_idle)                                                                                                  \
@@ -149,9 +154,22 @@ void stack_destroy(struct stack *stack);
 /* Declares port `port` (< STACK_MAX_PORTS), or changes its MTU or MAC. */
 #define STACK_MAX_PORTS 8
 void stack_set_port(struct stack *stack, uint16_t port, const struct stack_port *settings);
+uint16_t stack_port_mtu(const struct stack *stack, uint16_t port);
 
 /* One received Ethernet frame, owned by FRAME_RX; the stack takes ownership of `frame` on every path. */
 void stack_input(struct stack *stack, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint64_t now_ns);
+/*
+ * One received Ethernet frame of `packet_bytes` that lies in several: `frame` holds all headers and the first payload
+ * bytes, more payload follows in the frames that are linked by `next`; `off` and `len` of each struct frame tell its
+ * bytes. All are owned by FRAME_RX; the stack takes ownership of all of them on every path. To TCP each frame's payload
+ * is a segment of its own, but acknowledgement and flags count once, and one ACK at most is sent at once.
+ *
+ * checksum_ok: the kernel vouches for the TCP checksum (the partial one of a local sender, or it was verified). Else
+ * the sum over all frames must be right; a partial one (partial_checksum_ok of the port) is believed of a single frame
+ * only.
+ */
+void stack_input_chain(struct stack *stack, uint16_t port, uint32_t frame, uint32_t packet_bytes, bool checksum_ok,
+		       uint64_t now_ns);
 /* After a batch of input: sends the ACKs that are due and the data that a full ring had held back. */
 void stack_flush(struct stack *stack, uint64_t now_ns);
 void stack_run_timers(struct stack *stack, uint64_t now_ns);
@@ -164,6 +182,31 @@ uint64_t stack_next_timer_ns(const struct stack *stack);
 void stack_accept(struct stack *stack, struct flow *flow, uint64_t now_ns);
 /* Frees the flow; flow_closed is not called. Before stack_accept() only. */
 void stack_refuse(struct stack *stack, struct flow *flow, enum flow_refusal how, uint64_t now_ns);
+
+/* The SYN of a held flow, for whoever answers it instead of the stack. */
+struct stack_syn {
+	struct build_link link; /* toward the client: dst is the client, src what it dialled */
+	uint16_t port;
+	uint32_t isn;
+	uint32_t ts_value;
+	uint16_t mss;    /* as given; 0: none */
+	uint16_t window; /* as given */
+	uint8_t wscale;  /* at most 14 (RFC 7323 2.3) */
+	bool has_wscale, has_timestamp, sack_permitted;
+	bool has_ip_options; /* IPv4 options or IPv6 extension headers */
+	bool ecn;            /* it offers ECN: ECE and CWR (RFC 3168 6.1.1) */
+};
+
+/* Valid while the flow is held: from flow_opened to stack_accept(), without `early_accept`. */
+void stack_flow_syn(const struct stack *stack, const struct flow *flow, struct stack_syn *out);
+/* A held flow's answer is somebody else's business from now on: frees the flow, flow_closed is not called. */
+void stack_hand_over(struct stack *stack, struct flow *flow);
+/*
+ * Sends one crafted segment to a client on `port`; the payload, at most what a frame holds behind FRAME_PAYLOAD_OFFSET,
+ * is copied. false: no frame, or the ring was full.
+ */
+bool stack_transmit_segment(struct stack *stack, uint16_t port, const struct build_link *link,
+			    const struct build_segment *segment, const void *payload, uint16_t payload_bytes);
 
 /*
  * In-order payload from the client, in place. Fills up to `max` iovecs from byte `skip` of the receive queue on;

@@ -46,7 +46,7 @@ static uint32_t check_receive_queues(const struct stack *stack, const struct flo
 	uint32_t frames = 0, bytes = 0, end = flow->rcv_nxt;
 
 	for (uint32_t i = flow->receive_head; i != FRAME_NONE; i = stack_frame(stack, i)->next) {
-		CHECK(stack_frame(stack, i)->owner == FRAME_FLOW);
+		CHECK(stack_frame(stack, i)->owner == FRAME_FLOW && stack_frame(stack, i)->len);
 		bytes += stack_frame(stack, i)->len;
 		frames++;
 	}

@@ -3,7 +3,8 @@
  * What the files of the stack share: one flow, all of them, and which file
  * does what.
  *
- *   stack.c     the owner's calls, input of a packet up to its flow
+ *   stack.c     the owner's calls
+ *   packet_in.c a packet up to its flow
  *   flow.c      the table: lookup, birth, end, lists
  *   halfopen.c  limits on flows whose handshake is not complete
  *   tcp_in.c    a segment for a flow: acceptance, handshake, FIN, RST
@@ -33,6 +34,8 @@
 #define TCP_RST 0x04
 #define TCP_PSH 0x08
 #define TCP_ACK 0x10
+#define TCP_ECE 0x40
+#define TCP_CWR 0x80
 
 /* RFC 9293 3.3.2, and HELD: a SYN whose answer waits for the upstream. name, text, states that may follow */
 #define FLOW_STATES(X)                                                                                                 \
@@ -92,6 +95,9 @@ struct flow {
 	uint16_t mss; /* largest payload that we send without options */
 	uint8_t snd_wscale;
 	bool use_wscale, use_timestamps, use_sack;
+	/* of the SYN, besides: what stack_flow_syn() tells */
+	uint16_t syn_mss;
+	bool syn_has_ip_options, syn_ecn;
 
 	/* send sequence space (RFC 9293 3.3.1) */
 	uint32_t iss, snd_una, snd_nxt, snd_wnd, snd_wl1, snd_wl2;
@@ -177,6 +183,29 @@ struct stack {
 	uint64_t reset_second;
 };
 
+/* The options of a segment (RFC 9293 3.1, 7323, 2018). */
+struct tcp_options {
+	uint32_t ts_value, ts_echo;
+	struct sack_block sacks[TCP_SACK_BLOCKS];
+	uint16_t mss; /* 0: not given */
+	uint8_t sack_count;
+	uint8_t wscale;
+	bool has_timestamp, has_wscale, sack_permitted;
+};
+
+/*
+ * A client's packet, parsed once. Its frames are linked by `next`, `off` and `len` of each tell its part of the
+ * payload; the headers lie in the first one. Who keeps a frame takes it out of the list; what is left there in the end
+ * is freed.
+ */
+struct tcp_segment {
+	struct packet_view view; /* payload_len: of all frames */
+	struct tcp_options options;
+	const uint8_t *eth; /* the Ethernet header; gone with the first frame */
+	uint32_t frames;
+	uint16_t port;
+};
+
 /* Serial number arithmetic (RFC 9293 3.4). */
 static inline bool seq_lt(uint32_t a, uint32_t b)
 {
@@ -199,8 +228,7 @@ void flow_table_destroy(struct stack *stack);
 uint64_t flow_keyed_hash(const struct stack *stack, const struct build_link *link, uint64_t salt);
 struct flow *flow_lookup(struct stack *stack, const struct packet_view *view);
 /* A new flow for a SYN; NULL when the table is full of flows in use. */
-struct flow *flow_create(struct stack *stack, uint16_t port, const struct packet_view *view, const uint8_t *eth,
-			 uint64_t now_ns);
+struct flow *flow_create(struct stack *stack, const struct tcp_segment *syn, uint64_t now_ns);
 void flow_move(struct stack *stack, struct flow *flow, enum flow_state to);
 const char *flow_state_name(enum flow_state state);
 /* Frees the flow without telling anyone. */
@@ -226,32 +254,20 @@ void halfopen_leave(struct stack *stack, struct flow *flow);
 void halfopen_progress(struct stack *stack, struct flow *flow);
 
 /* tcp_in.c */
-/* `frame` is taken over on every path. */
-void tcp_input(struct stack *stack, struct flow *flow, uint16_t port, const struct packet_view *view, uint32_t frame,
-	       uint16_t off, uint64_t now_ns);
-void tcp_open(struct stack *stack, uint16_t port, const struct packet_view *view, const uint8_t *packet,
-	      uint64_t now_ns);
+/* Takes the frames that it keeps, and perhaps others, out of the segment. */
+void tcp_input(struct stack *stack, struct flow *flow, struct tcp_segment *segment, uint64_t now_ns);
+void tcp_open(struct stack *stack, const struct tcp_segment *syn, uint64_t now_ns);
 
 /* tcp_recv.c */
-/* Queues the payload; true: the frame was kept. *delivered: in-order bytes became readable. */
-bool tcp_receive_payload(struct stack *stack, struct flow *flow, const struct packet_view *view, uint32_t frame,
-			 uint16_t off, bool *delivered);
+/* Queues the payload that off, len and seq of the frame tell; true: it was kept. *delivered: bytes became readable. */
+bool tcp_receive_payload(struct stack *stack, struct flow *flow, uint32_t frame, bool *delivered);
 /* Behind the client's FIN: nothing is kept that pretends to follow it. */
 void tcp_receive_end(struct stack *stack, struct flow *flow);
 uint32_t tcp_receive_window(const struct stack *stack, struct flow *flow);
 void tcp_receive_consume(struct stack *stack, struct flow *flow, uint32_t bytes, uint64_t now_ns);
 
 /* tcp_ack.c */
-struct tcp_options {
-	uint32_t ts_value, ts_echo;
-	struct sack_block sacks[TCP_SACK_BLOCKS];
-	uint16_t mss; /* 0: not given */
-	uint8_t sack_count;
-	uint8_t wscale;
-	bool has_timestamp, has_wscale, sack_permitted;
-};
-
-/* Reads the options of a segment (RFC 9293 3.1, 7323, 2018); false: a length that lies. */
+/* false: a length that lies. */
 bool tcp_options_parse(const uint8_t *options, uint32_t bytes, struct tcp_options *out);
 /* An acceptable ACK for a synchronised flow. */
 void tcp_acknowledged(struct stack *stack, struct flow *flow, const struct packet_view *view,

@@ -3,6 +3,10 @@
  * A segment for a flow, in the order of RFC 9293 3.10.7.4: PAWS and sequence
  * check, RST, SYN, ACK, payload, FIN. Against blind attacks RFC 5961: a reset
  * must hit rcv_nxt exactly, a SYN never ends a flow, an ACK must be plausible.
+ *
+ * A packet of several frames passes all checks once, then its payload is taken
+ * frame by frame. No call-back is made before the last frame is taken, so that
+ * no owner can end the flow between two of them.
  */
 #include "stack_priv.h"
 
@@ -31,6 +35,7 @@ static void tcp_agree_options(struct stack *stack, struct flow *flow, const stru
 	flow->snd_wscale = options->wscale;
 	flow->use_sack = options->sack_permitted;
 	flow->use_timestamps = options->has_timestamp;
+	flow->syn_mss = options->mss;
 	flow->ts_recent = options->ts_value;
 	flow->ts_recent_ns = now_ns;
 }
@@ -55,24 +60,18 @@ static void tcp_start_sequences(struct stack *stack, struct flow *flow, const st
 	tcp_cwnd_start(stack, flow);
 }
 
-void tcp_open(struct stack *stack, uint16_t port, const struct packet_view *view, const uint8_t *packet,
-	      uint64_t now_ns)
+void tcp_open(struct stack *stack, const struct tcp_segment *syn, uint64_t now_ns)
 {
-	struct tcp_options options;
-	struct flow *flow;
+	struct flow *flow = flow_create(stack, syn, now_ns);
 
-	if (!tcp_options_parse(packet + view->payload_off - view->tcp_hdr_len + 20, view->tcp_hdr_len - 20u,
-			       &options)) {
-		stack->counters.dropped[DROP_BAD_TCP_HDR]++;
-		return;
-	}
-	flow = flow_create(stack, port, view, packet, now_ns);
 	if (!flow) {
 		stack->counters.syn_table_full++;
 		return;
 	}
-	tcp_agree_options(stack, flow, &options, now_ns);
-	tcp_start_sequences(stack, flow, view, now_ns);
+	flow->syn_has_ip_options = syn->view.has_ip_options;
+	flow->syn_ecn = (syn->view.tcp_flags & (TCP_ECE | TCP_CWR)) == (TCP_ECE | TCP_CWR);
+	tcp_agree_options(stack, flow, &syn->options, now_ns);
+	tcp_start_sequences(stack, flow, &syn->view, now_ns);
 	flow_move(stack, flow, FLOW_HELD);
 	halfopen_enter(stack, flow);
 	stack->counters.flows_opened++;
@@ -240,19 +239,19 @@ static void tcp_acknowledge_later(struct stack *stack, struct flow *flow, uint64
 	}
 }
 
-static bool tcp_take_payload(struct stack *stack, struct flow *flow, const struct packet_view *view, uint32_t frame,
-			     uint16_t off, bool *readable, uint64_t now_ns)
+/* The payload of one frame. true: a gap, the filling of one, a duplicate; the client should know (RFC 5681 4.2). */
+static bool tcp_take_payload(struct stack *stack, struct flow *flow, uint32_t index, bool *readable, uint64_t now_ns)
 {
-	bool in_order = view->seq == flow->rcv_nxt && flow->ooo_head == FRAME_NONE;
-	bool kept = tcp_receive_payload(stack, flow, view, frame, (uint16_t)(off + view->payload_off), readable);
+	bool in_order = stack_frame(stack, index)->seq == flow->rcv_nxt && flow->ooo_head == FRAME_NONE;
+	bool delivered = false;
 
-	if (in_order && *readable) {
-		tcp_acknowledge_later(stack, flow, now_ns);
-	} else {
-		/* a gap, the filling of one, a duplicate: the client should know at once (RFC 5681 4.2) */
-		tcp_send_ack(stack, flow, now_ns);
-	}
-	return kept;
+	if (!tcp_receive_payload(stack, flow, index, &delivered))
+		frame_put(stack->pool, index);
+	*readable |= delivered;
+	if (!in_order || !delivered)
+		return true;
+	tcp_acknowledge_later(stack, flow, now_ns);
+	return false;
 }
 
 static void tcp_note_fin(struct flow *flow, const struct packet_view *view)
@@ -261,6 +260,32 @@ static void tcp_note_fin(struct flow *flow, const struct packet_view *view)
 		return;
 	flow->fin_seen = true;
 	flow->fin_seq = view->seq + view->payload_len;
+}
+
+/* Frame by frame, each a segment of its own; the FIN stands with the last. */
+static void tcp_take_frames(struct stack *stack, struct flow *flow, struct tcp_segment *segment, bool *readable,
+			    uint64_t now_ns)
+{
+	uint32_t seq = segment->view.seq;
+	bool answer = false;
+
+	while (segment->frames != FRAME_NONE) {
+		uint32_t index = segment->frames;
+		struct frame *frame = stack_frame(stack, index);
+
+		segment->frames = frame->next;
+		frame->seq = seq;
+		seq += frame->len;
+		if (segment->frames == FRAME_NONE && !seq_lt(flow->rcv_adv, frame->seq))
+			tcp_note_fin(flow, &segment->view);
+		if (frame->len)
+			answer |= tcp_take_payload(stack, flow, index, readable, now_ns);
+		else
+			frame_put(stack->pool, index);
+	}
+	/* once for the packet, as others do behind GRO: one for each frame would look like many duplicates */
+	if (answer)
+		tcp_send_ack(stack, flow, now_ns);
 }
 
 /* The client's FIN is next: the flow moves on. true: the flow is in TIME_WAIT, the owner was told. */
@@ -308,9 +333,10 @@ static bool tcp_fin_acknowledged(struct stack *stack, struct flow *flow, uint64_
 
 /* --- states that are not synchronised, or over --- */
 
-static void tcp_input_held(struct stack *stack, struct flow *flow, uint16_t port, const struct packet_view *view,
-			   const uint8_t *packet, uint64_t now_ns)
+static void tcp_input_held(struct stack *stack, struct flow *flow, const struct tcp_segment *segment, uint64_t now_ns)
 {
+	const struct packet_view *view = &segment->view;
+
 	if (view->tcp_flags & TCP_RST) {
 		if (view->seq == flow->rcv_nxt || view->seq == flow->irs)
 			flow_end(stack, flow, FLOW_END_CLIENT_RESET);
@@ -320,16 +346,20 @@ static void tcp_input_held(struct stack *stack, struct flow *flow, uint16_t port
 		return;
 	if (view->seq == flow->irs) {
 		stack->counters.syn_retransmitted_by_client++;
+		if (stack->callbacks.flow_syn_again)
+			stack->callbacks.flow_syn_again(stack->callbacks.ctx, flow);
 		return;
 	}
 	/* another connection attempt from the same port: the old one is given up */
 	flow_end(stack, flow, FLOW_END_CLIENT_RESET);
-	tcp_open(stack, port, view, packet, now_ns);
+	tcp_open(stack, segment, now_ns);
 }
 
-static void tcp_input_time_wait(struct stack *stack, struct flow *flow, uint16_t port, const struct packet_view *view,
-				const struct tcp_options *options, const uint8_t *packet, uint64_t now_ns)
+static void tcp_input_time_wait(struct stack *stack, struct flow *flow, const struct tcp_segment *segment,
+				uint64_t now_ns)
 {
+	const struct tcp_options *options = &segment->options;
+	const struct packet_view *view = &segment->view;
 	bool newer = seq_lt(flow->rcv_nxt, view->seq);
 
 	if (view->tcp_flags & TCP_RST) {
@@ -342,7 +372,7 @@ static void tcp_input_time_wait(struct stack *stack, struct flow *flow, uint16_t
 			newer = newer || seq_lt(flow->ts_recent, options->ts_value);
 		if (newer) {
 			flow_release(stack, flow);
-			tcp_open(stack, port, view, packet, now_ns);
+			tcp_open(stack, segment, now_ns);
 			return;
 		}
 	}
@@ -353,39 +383,38 @@ static void tcp_input_time_wait(struct stack *stack, struct flow *flow, uint16_t
 }
 
 /* The client may have moved to another MAC, VLAN or port: replies follow its newest acceptable segment. */
-static void tcp_follow_link(struct flow *flow, uint16_t port, const struct packet_view *view, const uint8_t *eth)
+static void tcp_follow_link(struct flow *flow, const struct tcp_segment *segment)
 {
-	flow->port = port;
-	flow->link.has_vlan = view->has_vlan;
-	flow->link.vlan_tci = view->vlan_tci;
-	memcpy(flow->link.dst_mac, eth + 6, 6);
-	memcpy(flow->link.src_mac, eth, 6);
+	flow->port = segment->port;
+	flow->link.has_vlan = segment->view.has_vlan;
+	flow->link.vlan_tci = segment->view.vlan_tci;
+	memcpy(flow->link.dst_mac, segment->eth + 6, 6);
+	memcpy(flow->link.src_mac, segment->eth, 6);
 }
 
-/* A segment that passed all checks; true: the frame was kept. */
-static bool tcp_process(struct stack *stack, struct flow *flow, uint16_t port, const struct packet_view *view,
-			const struct tcp_options *options, uint32_t frame, uint16_t off, uint64_t now_ns)
+/* A segment that passed all checks. */
+static void tcp_process(struct stack *stack, struct flow *flow, struct tcp_segment *segment, uint64_t now_ns)
 {
-	bool established = flow->state == FLOW_SYN_RECEIVED, readable = false, kept = false, ended = false;
+	bool established = flow->state == FLOW_SYN_RECEIVED, readable = false, ended = false;
+	const struct packet_view *view = &segment->view;
 	uint16_t generation = flow->generation;
 
 	if (established) {
 		if (!tcp_complete_handshake(stack, flow, view, now_ns))
-			return false;
+			return;
 	} else if (!tcp_check_ack(stack, flow, view, now_ns)) {
-		return false;
+		return;
 	}
 	flow->active_ns = now_ns;
-	tcp_follow_link(flow, port, view, frame_data(stack->pool, frame) + off);
-	tcp_update_ts_recent(flow, view, options, now_ns);
+	tcp_follow_link(flow, segment);
+	tcp_update_ts_recent(flow, view, &segment->options, now_ns);
 	if (!established)
-		tcp_acknowledged(stack, flow, view, options, now_ns);
+		tcp_acknowledged(stack, flow, view, &segment->options, now_ns);
 	if (flow->fin_acked && tcp_fin_acknowledged(stack, flow, now_ns))
-		return false;
+		return;
 	if (!flow->fin_received) {
-		tcp_note_fin(flow, view);
-		if (view->payload_len)
-			kept = tcp_take_payload(stack, flow, view, frame, off, &readable, now_ns);
+		if (view->payload_len || view->tcp_flags & TCP_FIN)
+			tcp_take_frames(stack, flow, segment, &readable, now_ns);
 		if (flow->fin_seen && flow->rcv_nxt == flow->fin_seq) {
 			readable = true;
 			ended = tcp_take_fin(stack, flow, now_ns);
@@ -396,38 +425,26 @@ static bool tcp_process(struct stack *stack, struct flow *flow, uint16_t port, c
 		tcp_send_ack(stack, flow, now_ns); /* sent again: our ACK was lost */
 	}
 	if (ended)
-		return kept;
+		return;
 	if (established)
 		tcp_tell_established(stack, flow);
 	if (readable && flow->generation == generation && flow->state != FLOW_CLOSED)
 		stack->callbacks.flow_readable(stack->callbacks.ctx, flow);
 	if (flow->generation != generation || flow->state == FLOW_CLOSED)
-		return kept;
+		return;
 	tcp_output(stack, flow, now_ns);
 	if (flow->send_blocked && flow->send_queue_bytes < flow->send_limit_bytes / 4 * 3) {
 		flow->send_blocked = false;
 		stack->callbacks.flow_writable(stack->callbacks.ctx, flow);
 	}
-	return kept;
 }
 
-void tcp_input(struct stack *stack, struct flow *flow, uint16_t port, const struct packet_view *view, uint32_t frame,
-	       uint16_t off, uint64_t now_ns)
+void tcp_input(struct stack *stack, struct flow *flow, struct tcp_segment *segment, uint64_t now_ns)
 {
-	const uint8_t *packet = frame_data(stack->pool, frame) + off;
-	struct tcp_options options;
-	bool kept = false;
-
-	if (!tcp_options_parse(packet + view->payload_off - view->tcp_hdr_len + 20, view->tcp_hdr_len - 20u,
-			       &options)) {
-		stack->counters.dropped[DROP_BAD_TCP_HDR]++;
-	} else if (flow->state == FLOW_HELD) {
-		tcp_input_held(stack, flow, port, view, packet, now_ns);
-	} else if (flow->state == FLOW_TIME_WAIT) {
-		tcp_input_time_wait(stack, flow, port, view, &options, packet, now_ns);
-	} else if (tcp_check_segment(stack, flow, view, &options, now_ns)) {
-		kept = tcp_process(stack, flow, port, view, &options, frame, off, now_ns);
-	}
-	if (!kept)
-		frame_put(stack->pool, frame);
+	if (flow->state == FLOW_HELD)
+		tcp_input_held(stack, flow, segment, now_ns);
+	else if (flow->state == FLOW_TIME_WAIT)
+		tcp_input_time_wait(stack, flow, segment, now_ns);
+	else if (tcp_check_segment(stack, flow, &segment->view, &segment->options, now_ns))
+		tcp_process(stack, flow, segment, now_ns);
 }

@@ -7,6 +7,7 @@
  */
 #include "stack_priv.h"
 
+#include <assert.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -89,22 +90,31 @@ static int tcp_transmit(struct stack *stack, uint16_t port, uint32_t frame, cons
 	return err;
 }
 
-/* A segment without payload in a frame of its own; false: no frame, or the ring is full. */
-static bool tcp_transmit_empty(struct stack *stack, uint16_t port, const struct build_link *link,
-			       const struct build_segment *segment)
+/* A segment in a frame of its own; false: no frame, or the ring is full. */
+bool stack_transmit_segment(struct stack *stack, uint16_t port, const struct build_link *link,
+			    const struct build_segment *segment, const void *payload, uint16_t payload_bytes)
 {
 	uint32_t frame = frame_get(stack->pool, FRAME_TX);
-	uint8_t *payload;
+	uint8_t *start;
 
+	assert(payload_bytes <= stack->pool->frame_bytes - FRAME_PAYLOAD_OFFSET);
 	if (frame == FRAME_NONE) {
 		stack->counters.no_frame++;
 		return false;
 	}
-	payload = frame_data(stack->pool, frame) + FRAME_PAYLOAD_OFFSET;
-	if (!tcp_transmit(stack, port, frame, build_tcp(payload, 0, link, segment), payload))
+	start = frame_data(stack->pool, frame) + FRAME_PAYLOAD_OFFSET;
+	if (payload_bytes)
+		memcpy(start, payload, payload_bytes);
+	if (!tcp_transmit(stack, port, frame, build_tcp(start, payload_bytes, link, segment), start + payload_bytes))
 		return true;
 	frame_put(stack->pool, frame);
 	return false;
+}
+
+static bool tcp_transmit_empty(struct stack *stack, uint16_t port, const struct build_link *link,
+			       const struct build_segment *segment)
+{
+	return stack_transmit_segment(stack, port, link, segment, NULL, 0);
 }
 
 static uint16_t tcp_window_field(const struct stack *stack, struct flow *flow)

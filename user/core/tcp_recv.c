@@ -212,15 +212,11 @@ static bool tcp_may_hold(const struct stack *stack, const struct flow *flow, boo
 	return !tcp_pool_below(stack, in_order ? TCP_EMPTY_POOL_SHARE : TCP_LOW_POOL_SHARE);
 }
 
-bool tcp_receive_payload(struct stack *stack, struct flow *flow, const struct packet_view *view, uint32_t frame_index,
-			 uint16_t off, bool *delivered)
+bool tcp_receive_payload(struct stack *stack, struct flow *flow, uint32_t frame_index, bool *delivered)
 {
 	struct frame *frame = stack_frame(stack, frame_index);
 	bool in_order, kept;
 
-	frame->off = off;
-	frame->len = view->payload_len;
-	frame->seq = view->seq;
 	if (seq_lt(frame->seq, flow->rcv_nxt)) {
 		if (seq_leq(frame->seq + frame->len, flow->rcv_nxt)) {
 			stack->counters.segments_duplicate++;
@@ -228,8 +224,11 @@ bool tcp_receive_payload(struct stack *stack, struct flow *flow, const struct pa
 		}
 		tcp_trim_front(frame, flow->rcv_nxt - frame->seq);
 	}
-	if (seq_leq(flow->rcv_adv, frame->seq))
+	if (seq_leq(flow->rcv_adv, frame->seq)) {
+		/* behind it: a later frame of a packet that began before; at it: probes of a closed window */
+		stack->counters.segments_outside_window += seq_lt(flow->rcv_adv, frame->seq);
 		return false;
+	}
 	if (seq_lt(flow->rcv_adv, frame->seq + frame->len))
 		frame->len = (uint16_t)(flow->rcv_adv - frame->seq);
 	if (flow->fin_seen && seq_lt(flow->fin_seq, frame->seq + frame->len)) {

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The XDP program on one or more interfaces: loaded from the object inside
- * this binary, or adopted where `ip link set dev X xdp obj ...` put it.
+ * The BPF programs and their maps: loaded from the objects inside this binary,
+ * or, of XDP, adopted where `ip link set dev X xdp obj ...` put it. Maps and
+ * links are pinned, so that flows of the kernel outlive the daemon and the
+ * next one takes them over.
  */
 #ifndef SOCKSPLICE_BPFLOAD_H
 #define SOCKSPLICE_BPFLOAD_H
@@ -11,47 +13,78 @@
 
 #include "addr.h"
 #include "cfg_abi.h"
+#include "flow_abi.h"
 #include "stats_abi.h"
 
-struct bpfload; /* one program and its maps; opaque */
+#define PIN_MAX_BYTES 256
+
+struct bpfload; /* programs and maps; opaque */
 
 /* How a program sits on an interface. */
 enum xdp_mode { XDP_MODE_NONE, XDP_MODE_NATIVE, XDP_MODE_GENERIC };
 
+/* Where a tc program goes. */
+enum bpfload_where { BPFLOAD_INGRESS, BPFLOAD_EGRESS, BPFLOAD_TAP };
+
+struct bpfload_settings {
+	uint32_t max_flows;
+	const char *pin;      /* directory on a bpffs; NULL or empty: nothing is pinned */
+	int external_ifindex; /* adopt the XDP program there; 0: load it */
+	const char *external_name;
+};
+
 /*
- * Loads the program that is built into this binary. 0 or -errno, with a message in `error` for a person (what was
- * tried, what the kernel answered, what to do).
+ * Loads (or adopts) the programs. Pinned maps of an earlier daemon of this network namespace and version are taken
+ * over. 0 or -errno, with a message in `error` for a person (what was tried, what the kernel answered, what to do).
  */
-int bpfload_open(struct bpfload **out, char *error, uint32_t error_bytes);
-/*
- * Takes over the program that is attached to `ifindex` already: finds `xsks`, `cfg`, `local_addrs` and `counters`
- * through its map ids and checks their shapes. With `also` not NULL the program must share the maps of that one
- * (a second interface of the same daemon), and *out is not set.
- */
-int bpfload_adopt(struct bpfload **out, struct bpfload *also, int ifindex, const char *ifname, char *error,
-		  uint32_t error_bytes);
-/* Writes the settings; with abi_version set the program stops passing everything. */
-int bpfload_configure(struct bpfload *bpf, const struct xdp_cfg *cfg);
+int bpfload_open(struct bpfload **out, const struct bpfload_settings *settings, char *error, uint32_t error_bytes);
+/* Do flows of an earlier daemon stand in the maps? */
+bool bpfload_inherited(const struct bpfload *bpf);
+/* Checks that a further interface with `attach: external` has the same program maps. */
+int bpfload_adopt_further(struct bpfload *bpf, int ifindex, const char *ifname, char *error, uint32_t error_bytes);
+
+/* Writes the settings; with abi_version set the programs stop passing everything. */
+int bpfload_configure(struct bpfload *bpf, const struct bpf_cfg *cfg);
+int bpfload_read_owner(const struct bpfload *bpf, struct bpf_owner *out);
+int bpfload_write_owner(struct bpfload *bpf, const struct bpf_owner *owner);
 /* Replaces the set of the gateway's own addresses by `addrs`: adds first, then removes what is gone. */
 int bpfload_set_local_addrs(struct bpfload *bpf, const struct addr *addrs, uint32_t count);
-/* Tells which slots of the XSKMAP belong to an interface: queue q is slot first_slot + q. */
-int bpfload_set_port(struct bpfload *bpf, int ifindex, uint32_t first_slot, uint32_t queues);
+/* What an interface is for. Queue q of it is slot port->first_slot + q of the XSKMAP. */
+int bpfload_set_port(struct bpfload *bpf, int ifindex, const struct bpf_port *port);
+void bpfload_forget_ports(struct bpfload *bpf);
 /* Puts an AF_XDP socket into a slot of the XSKMAP. */
 int bpfload_set_socket(struct bpfload *bpf, uint32_t slot, int xsk_fd);
+/* What is for user space goes to the TAP `tap_ifindex` by `slot`; what the TAP sends leaves by `exit_ifindex`. */
+int bpfload_set_tap(struct bpfload *bpf, uint32_t slot, int tap_ifindex, int exit_ifindex);
+/* XDP may (or may not) send frames out of this interface. */
+int bpfload_set_device(struct bpfload *bpf, int ifindex, bool takes_xdp);
+/* Sums of the per-CPU counters. */
+int bpfload_read_counters(struct bpfload *bpf, uint64_t counters[PACKET_COUNTER_COUNT]);
+/* Descriptors of the tables of flows, owned by `bpf`; *entries: their size. */
+void bpfload_flow_maps(const struct bpfload *bpf, int *keys_fd, int *flows_fd, int *reports_fd, uint32_t *entries);
+
 /*
- * Attaches to an interface (loaded programs only). With generic = false native mode is tried alone. A program of ours
- * that a killed daemon left there is replaced in one step; -EBUSY if it is somebody else's (never replaced).
+ * Attaches XDP to an interface (loaded programs only). With generic = false native mode is tried alone. A program of
+ * ours that a killed daemon left there is replaced in one step; -EBUSY if it is somebody else's (never replaced).
  */
 int bpfload_attach(struct bpfload *bpf, int ifindex, const char *ifname, bool generic, char *error,
 		   uint32_t error_bytes);
+/* Attaches a tc program: by a tcx link, which is pinned and updated in place; on older kernels by clsact. */
+int bpfload_attach_tc(struct bpfload *bpf, int ifindex, const char *ifname, enum bpfload_where where, char *error,
+		      uint32_t error_bytes);
+/* "tcx" or "clsact": how the last one was attached. */
+const char *bpfload_tc_kind(const struct bpfload *bpf);
+/* Links pinned by an earlier daemon for interfaces that this one did not attach to are removed. */
+void bpfload_remove_leftovers(struct bpfload *bpf);
+/* Takes what a daemon that is gone has left on an interface: its clsact filters, and with `xdp` its XDP program. */
+void bpfload_clear_interface(int ifindex, bool xdp);
+void bpfload_clear_xdp(int ifindex);
 /* How a program (any) is attached there now. */
 enum xdp_mode bpfload_mode(int ifindex);
-/* Sums of the per-CPU counters. */
-int bpfload_read_counters(struct bpfload *bpf, uint64_t counters[XDP_COUNTER_COUNT]);
 /*
- * Detaches what bpfload_attach() attached; an adopted program stays where it is. Its cfg entry keeps `on_down`, its
- * sockets are gone, so it fails closed (or passes, as on-down says).
+ * keep: programs and flows live on by their pins; what would need the daemon meets `on-down`. Else everything is
+ * detached and unpinned; an adopted XDP program stays where it is and passes everything.
  */
-void bpfload_close(struct bpfload *bpf);
+void bpfload_close(struct bpfload *bpf, bool keep);
 
 #endif

@@ -19,4 +19,8 @@
 #define XDP_MAX_TX_SKB_BUDGET 9
 #endif
 
+/* tc programs on links (6.6); enum bpf_attach_type of newer headers: BPF_TCX_INGRESS, BPF_TCX_EGRESS. */
+#define BPF_TCX_INGRESS_ATTACH 46
+#define BPF_TCX_EGRESS_ATTACH 47
+
 #endif

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "probe.h"
 
+#include <bpf/bpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -10,6 +12,7 @@
 #include <unistd.h>
 
 #include "bpfload.h"
+#include "compat.h"
 #include "frame.h"
 #include "recvring.h"
 #include "uring.h"
@@ -63,12 +66,41 @@ int probe_af_xdp(void)
 
 int probe_bpf_program(void)
 {
+	const struct bpfload_settings settings = {.max_flows = 16};
 	struct bpfload *bpf;
 	char error[256];
-	int err = bpfload_open(&bpf, error, sizeof(error));
+	int err = bpfload_open(&bpf, &settings, error, sizeof(error));
 
 	if (!err)
-		bpfload_close(bpf);
+		bpfload_close(bpf, false);
+	return err;
+}
+
+int probe_tcx(void)
+{
+	const struct bpf_insn pass[] = {
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0},
+		{.code = BPF_JMP | BPF_EXIT},
+	};
+	int program = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "probe", "GPL", pass, 2, NULL), link, err;
+
+	if (program < 0)
+		return -errno;
+	/* to no interface: a kernel that knows tcx looks for it, an older one does not know the attach type */
+	link = bpf_link_create(program, 0, (enum bpf_attach_type)BPF_TCX_INGRESS_ATTACH, NULL);
+	err = link < 0 ? -errno : 0;
+	if (link >= 0)
+		close(link);
+	close(program);
+	return err == -ENODEV ? 0 : err ? err : -EINVAL;
+}
+
+int probe_tun(void)
+{
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC), err = fd < 0 ? -errno : 0;
+
+	if (fd >= 0)
+		close(fd);
 	return err;
 }
 

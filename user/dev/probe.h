@@ -12,6 +12,10 @@ int probe_buffer_ring(void);
 int probe_af_xdp(void);
 int probe_bpf_program(void);
 /* BTF of the running kernel. */
+/* tc programs on links (kernel 6.6). 0 or -errno. */
+int probe_tcx(void);
+/* TAP devices can be made. 0 or -errno. */
+int probe_tun(void);
 int probe_btf(void);
 /* Free huge pages of 2 MB. */
 uint32_t probe_free_huge_pages(void);

@@ -114,6 +114,11 @@ int topo_read_interface(const char *name, struct topo_interface *out)
 	return err;
 }
 
+bool topo_prefers_tc(const struct topo_interface *topo)
+{
+	return topo->is_virtual && strcmp(topo->driver, "virtio_net") != 0;
+}
+
 static bool topo_convert(const struct sockaddr *sa, struct addr *out)
 {
 	if (!sa)

@@ -23,6 +23,11 @@ struct topo_interface {
 	int numa_node; /* -1: unknown */
 };
 
+/*
+ * Does `hook: auto` take tc? On devices whose packets come from local senders, whole (GSO) and with a partial checksum:
+ * native XDP would cost that. virtio_net is a network card in this respect.
+ */
+bool topo_prefers_tc(const struct topo_interface *topo);
 /* 0, or -errno: -ENODEV no such interface. */
 int topo_read_interface(const char *name, struct topo_interface *out);
 /* All unicast addresses of all interfaces of this namespace (loopback included), at most `max`; count or -errno. */

@@ -59,17 +59,62 @@ static int bridge_create_rings(struct bridge *bridge, const uint16_t segment_byt
 	return 0;
 }
 
-int bridge_create(struct bridge **out, const struct config *config, struct uring *uring, struct frame_pool *pool,
-		  const uint16_t segment_bytes[2])
+static int bridge_port_of(void *ctx, uint32_t ifindex)
 {
+	const struct bridge *bridge = ctx;
+
+	return bridge->settings.port_of(bridge->settings.ctx, ifindex);
+}
+
+static uint32_t bridge_ifindex_of(void *ctx, uint16_t port)
+{
+	const struct bridge *bridge = ctx;
+
+	return bridge->settings.ifindex_of(bridge->settings.ctx, port);
+}
+
+static void bridge_handover(void *ctx, uint32_t index, enum flow_report_kind kind)
+{
+	struct bridge *bridge = ctx;
+
+	if (index < bridge->conn_used)
+		offload_report(bridge, &bridge->conns[index], kind);
+}
+
+static int bridge_create_splice(struct bridge *bridge, const struct bridge_settings *settings)
+{
+	const struct splice_calls calls = {.ctx = bridge,
+					   .trace = &bridge->trace,
+					   .handover = bridge_handover,
+					   .port_of = bridge_port_of,
+					   .ifindex_of = bridge_ifindex_of};
+	int err;
+
+	bridge->early_data = malloc(BRIDGE_EARLY_DATA_BYTES);
+	if (!bridge->early_data)
+		return -ENOMEM;
+	upstream_find_route(&bridge->upstream);
+	err = ports_pool_create(&bridge->upstream.ports, settings->config->upstream.ports.first,
+				settings->config->upstream.ports.last,
+				bridge->upstream.source_count ? bridge->upstream.source_count : 1);
+	if (err)
+		return err;
+	return splice_create(&bridge->splice, settings->config, settings->bpf, &bridge->upstream, &calls);
+}
+
+int bridge_create(struct bridge **out, const struct bridge_settings *settings)
+{
+	const struct config *config = settings->config;
 	struct bridge *bridge = calloc(1, sizeof(*bridge));
 	int err = -ENOMEM;
 
 	if (!bridge)
 		return -ENOMEM;
 	bridge->config = config;
-	bridge->uring = uring;
-	bridge->pool = pool;
+	bridge->uring = settings->uring;
+	bridge->pool = settings->pool;
+	bridge->faults = settings->faults;
+	bridge->settings = *settings;
 	upstream_init(&bridge->upstream, config);
 	bridge->flow_conns = malloc(config->tcp.max_flows * sizeof(*bridge->flow_conns));
 	if (!bridge->flow_conns)
@@ -79,7 +124,10 @@ int bridge_create(struct bridge **out, const struct config *config, struct uring
 	err = conn_table_create(bridge, config->tcp.max_flows + BRIDGE_EXTRA_CONNS);
 	if (err)
 		goto fail;
-	err = bridge_create_rings(bridge, segment_bytes);
+	err = bridge_create_rings(bridge, settings->segment_bytes);
+	if (err)
+		goto fail;
+	err = bridge_create_splice(bridge, settings);
 	if (err)
 		goto fail;
 	*out = bridge;
@@ -97,6 +145,9 @@ void bridge_destroy(struct bridge *bridge)
 	for (int i = 0; i < BRIDGE_RECV_RINGS; i++)
 		recvring_destroy(&bridge->rings[i]);
 	conn_table_destroy(bridge);
+	splice_destroy(bridge->splice);
+	upstream_release(&bridge->upstream);
+	free(bridge->early_data);
 	free(bridge->flow_conns);
 	free(bridge);
 }
@@ -104,12 +155,15 @@ void bridge_destroy(struct bridge *bridge)
 void bridge_set_stack(struct bridge *bridge, struct stack *stack)
 {
 	bridge->stack = stack;
+	splice_set_stack(bridge->splice, stack);
 }
 
 void bridge_set_time(struct bridge *bridge, uint64_t now_ns)
 {
-	if (!bridge->now_ns)
+	if (!bridge->now_ns) {
 		wheel_init(&bridge->wheel, now_ns);
+		splice_start(bridge->splice, now_ns);
+	}
 	bridge->now_ns = now_ns;
 }
 
@@ -127,6 +181,19 @@ static void bridge_turn_away(struct bridge *bridge, struct flow *flow)
 		stack_abort(bridge->stack, flow, bridge->now_ns);
 	else
 		stack_refuse(bridge->stack, flow, REFUSE_RESET, bridge->now_ns);
+}
+
+static void bridge_trace_opened(struct bridge *bridge, struct conn *conn)
+{
+	struct flow_info info;
+
+	if (bridge->trace.state != TRACE_WAITING)
+		return;
+	stack_flow_describe(bridge->stack, conn->flow, &info);
+	conn->traced = trace_begins(&bridge->trace, &info.client.addr, bridge->now_ns);
+	if (conn->traced)
+		trace_note(&bridge->trace, bridge->now_ns, "SYN from client port %u to port %u", be16(info.client.port),
+			   be16(info.destination.port));
 }
 
 void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
@@ -154,7 +221,24 @@ void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 		bridge_turn_away(bridge, flow);
 		return;
 	}
+	bridge_trace_opened(bridge, conn);
+	if (!offload_prepare(bridge, conn)) {
+		socks_client_refuse(bridge, conn, REFUSE_SILENTLY);
+		return;
+	}
+	if (conn->entry == SPLICE_NONE && bridge->config->tcp.relay == CONFIG_RELAY_SPLICE) {
+		socks_client_refuse(bridge, conn, REFUSE_RESET);
+		return;
+	}
 	socks_client_dial(bridge, conn);
+}
+
+void bridge_flow_syn_again(struct bridge *bridge, struct flow *flow)
+{
+	struct conn *conn = bridge_conn_of(bridge, flow);
+
+	if (conn)
+		offload_syn_again(bridge, conn);
 }
 
 void bridge_flow_established(struct bridge *bridge, struct flow *flow)
@@ -189,7 +273,9 @@ void bridge_flow_closed(struct bridge *bridge, struct flow *flow, enum flow_end 
 		return;
 	conn_detach_flow(bridge, conn);
 	conn->left_head = stack_take_receive_queue(bridge->stack, flow);
-	if (conn->state == CONN_RELAYING && why == FLOW_END_CLOSED)
+	if (conn->state == CONN_OPENING)
+		offload_flow_closed(bridge, conn);
+	else if (conn->state == CONN_RELAYING && why == FLOW_END_CLOSED)
 		relay_drain(bridge, conn);
 	else
 		conn_close(bridge, conn, true);
@@ -242,6 +328,8 @@ static void bridge_timer(void *ctx, struct wheel_timer *timer, uint64_t now_ns)
 	(void)now_ns;
 	if (conn->state == CONN_RELAYING)
 		conn_abort(bridge, conn);
+	else if (conn->state == CONN_OPENING)
+		offload_timer(bridge, conn);
 	else if (conn->state != CONN_CLOSING)
 		socks_client_timed_out(bridge, conn);
 }
@@ -273,19 +361,22 @@ void bridge_flush(struct bridge *bridge, uint32_t reserve_frames)
 		added = frame_pool_free(bridge->pool) > reserve_frames;
 	if (added)
 		bridge_feed_starved(bridge);
+	splice_run(bridge->splice, bridge->now_ns);
 	wheel_expire(&bridge->wheel, bridge->now_ns, bridge_timer, bridge);
 }
 
 uint64_t bridge_next_timer_ns(const struct bridge *bridge)
 {
-	return wheel_next_ns(&bridge->wheel);
+	uint64_t own = wheel_next_ns(&bridge->wheel), splice = splice_next_timer_ns(bridge->splice);
+
+	return own < splice ? own : splice;
 }
 
 static void bridge_reset(struct bridge *bridge, struct conn *conn)
 {
 	if (conn->state == CONN_FREE || conn->state == CONN_CLOSING)
 		return;
-	if (conn->flow && conn->state < CONN_ACCEPTING)
+	if (conn->flow && conn->state < CONN_OPENING)
 		socks_client_refuse(bridge, conn, REFUSE_RESET);
 	else
 		conn_abort(bridge, conn);
@@ -299,6 +390,45 @@ uint32_t bridge_reset_some(struct bridge *bridge, uint32_t max)
 	for (uint32_t i = 0; i < max && bridge->reset_cursor < bridge->conn_used; i++)
 		bridge_reset(bridge, &bridge->conns[bridge->reset_cursor++]);
 	return left;
+}
+
+uint32_t bridge_flush_spliced(struct bridge *bridge, uint32_t max)
+{
+	return splice_flush_some(bridge->splice, max, bridge->now_ns);
+}
+
+bool bridge_update_routes(struct bridge *bridge)
+{
+	int before = bridge->upstream.routed ? bridge->upstream.route.ifindex : 0;
+
+	upstream_find_route(&bridge->upstream);
+	return bridge->upstream.routed && bridge->upstream.route.ifindex != before;
+}
+
+void bridge_update_next_hop(struct bridge *bridge)
+{
+	if (upstream_find_next_hop(&bridge->upstream))
+		splice_forget_next_hop(bridge->splice);
+}
+
+struct trace *bridge_trace(struct bridge *bridge)
+{
+	return &bridge->trace;
+}
+
+const struct upstream *bridge_upstream(const struct bridge *bridge)
+{
+	return &bridge->upstream;
+}
+
+struct splice *bridge_splice(struct bridge *bridge)
+{
+	return bridge->splice;
+}
+
+void bridge_flush_transmissions(struct bridge *bridge)
+{
+	bridge->settings.flush_transmissions(bridge->settings.ctx);
 }
 
 uint32_t bridge_connections(const struct bridge *bridge)
@@ -318,8 +448,18 @@ void bridge_gauges(const struct bridge *bridge, struct bridge_gauges *out)
 	out->dialing =
 		counts[CONN_DIALING] + counts[CONN_GREETING] + counts[CONN_AUTHENTICATING] + counts[CONN_REQUESTING];
 	out->accepting = counts[CONN_ACCEPTING];
+	out->opening = counts[CONN_OPENING];
 	out->relaying = counts[CONN_RELAYING];
 	out->closing = counts[CONN_CLOSING];
+}
+
+const char *bridge_flow_refusal(const struct bridge *bridge, const struct flow *flow)
+{
+	const struct conn *conn = bridge_conn_of(bridge, flow);
+
+	if (!conn || offload_is_pending(conn))
+		return NULL;
+	return splice_refusal_name((enum splice_refusal)conn->not_spliced);
 }
 
 const char *bridge_flow_state(const struct bridge *bridge, const struct flow *flow)

@@ -8,8 +8,12 @@
 
 #include <stdint.h>
 
+#include "bpfload.h"
+#include "cfg_abi.h"
 #include "config.h"
+#include "splice.h"
 #include "stack.h"
+#include "trace.h"
 #include "uring.h"
 
 /* Completions whose op is at least this belong to the bridge; smaller ones are the worker's own. */
@@ -59,18 +63,36 @@ struct bridge_counters {
 struct bridge_gauges {
 	uint32_t dialing;   /* connect, greeting, authentication, request */
 	uint32_t accepting; /* the upstream said yes, the client's ACK is awaited */
+	uint32_t opening;   /* handed over, the client's first segment is awaited */
 	uint32_t relaying;
 	uint32_t closing; /* waiting for completions still in flight */
 };
 
 struct bridge;
 
-/*
- * Before uring_enable(). `segment_bytes`: payload sizes of a full segment over IPv4 and over IPv6, for the receive
- * buffers. All arguments must outlive the bridge. 0 or -errno.
- */
-int bridge_create(struct bridge **out, const struct config *config, struct uring *uring, struct frame_pool *pool,
-		  const uint16_t segment_bytes[2]);
+/* Losses that a test asks for. */
+struct bridge_faults {
+	uint16_t permille[CFG_FAULT_COUNT];
+	uint64_t until_ns; /* 0: none */
+};
+
+struct bridge_settings {
+	const struct config *config;
+	struct uring *uring;
+	struct frame_pool *pool;
+	struct bpfload *bpf;
+	uint16_t segment_bytes[2]; /* payload of a full segment over IPv4 and over IPv6, for the receive buffers */
+	struct bridge_faults faults;
+	void *ctx;
+	/* Everything that was given to the stack's transmit is on its way when this returns. */
+	void (*flush_transmissions)(void *ctx);
+	/* The interface of a port of the stack; the port of an interface, or -1 */
+	uint32_t (*ifindex_of)(void *ctx, uint16_t port);
+	int (*port_of)(void *ctx, uint32_t ifindex);
+};
+
+/* Before uring_enable(). All that `settings` points to must outlive the bridge. 0 or -errno. */
+int bridge_create(struct bridge **out, const struct bridge_settings *settings);
 void bridge_destroy(struct bridge *bridge);
 /* The call-backs that the stack must be created with (all but `transmit` and its own ctx use). */
 void bridge_flow_opened(struct bridge *bridge, struct flow *flow);
@@ -78,6 +100,7 @@ void bridge_flow_established(struct bridge *bridge, struct flow *flow);
 void bridge_flow_readable(struct bridge *bridge, struct flow *flow);
 void bridge_flow_writable(struct bridge *bridge, struct flow *flow);
 void bridge_flow_closed(struct bridge *bridge, struct flow *flow, enum flow_end why);
+void bridge_flow_syn_again(struct bridge *bridge, struct flow *flow);
 void bridge_set_stack(struct bridge *bridge, struct stack *stack);
 
 /* The time that all call-backs and completions up to the next call happen at. */
@@ -89,11 +112,21 @@ void bridge_flush(struct bridge *bridge, uint32_t reserve_frames);
 uint64_t bridge_next_timer_ns(const struct bridge *bridge);
 /* Resets up to `max` flows toward client and upstream; returns how many were left to do before. */
 uint32_t bridge_reset_some(struct bridge *bridge, uint32_t max);
+/* The same for flows of the kernel. */
+uint32_t bridge_flush_spliced(struct bridge *bridge, uint32_t max);
+/* The way to the upstream may have changed; true: it leaves by another interface now (bridge_upstream()). */
+bool bridge_update_routes(struct bridge *bridge);
+void bridge_update_next_hop(struct bridge *bridge);
+struct trace *bridge_trace(struct bridge *bridge);
+const struct upstream *bridge_upstream(const struct bridge *bridge);
+struct splice *bridge_splice(struct bridge *bridge);
 /* Connections that still wait for completions or are live. */
 uint32_t bridge_connections(const struct bridge *bridge);
 
 const struct bridge_counters *bridge_counters(const struct bridge *bridge);
 void bridge_gauges(const struct bridge *bridge, struct bridge_gauges *out);
+/* Why this flow is not the kernel's, static; NULL: it is on its way there. */
+const char *bridge_flow_refusal(const struct bridge *bridge, const struct flow *flow);
 /* Name of the state of this flow's connection, static. */
 const char *bridge_flow_state(const struct bridge *bridge, const struct flow *flow);
 

@@ -30,6 +30,8 @@ void conn_move(struct bridge *bridge, struct conn *conn, enum conn_state to)
 	bridge->state_counts[conn->state]--;
 	conn->state = (uint8_t)to;
 	bridge->state_counts[to]++;
+	if (conn->traced)
+		trace_note(&bridge->trace, bridge->now_ns, "upstream connection: %s", conn_names[to]);
 }
 
 int conn_table_create(struct bridge *bridge, uint32_t count)
@@ -85,6 +87,7 @@ struct conn *conn_get(struct bridge *bridge, struct flow *flow, int fd)
 	conn->flow = flow;
 	conn->flow_index = stack_flow_index(bridge->stack, flow);
 	conn->left_head = conn->recvmsg_head = conn->frame = FRAME_NONE;
+	conn->entry = SPLICE_NONE;
 	bridge->flow_conns[conn->flow_index] = conn_index(bridge, conn);
 	conn_move(bridge, conn, CONN_DIALING);
 	return conn;
@@ -115,7 +118,11 @@ static void conn_put_frames(struct bridge *bridge, uint32_t *head)
 static void conn_free(struct bridge *bridge, struct conn *conn)
 {
 	wheel_cancel(&bridge->wheel, &conn->timer);
+	if (conn->traced)
+		trace_end(&bridge->trace, bridge->now_ns, "the connection is closed");
+	offload_before_close(bridge, conn);
 	upstream_close_socket(conn->fd, conn->reset);
+	offload_after_close(bridge, conn);
 	conn_put_frames(bridge, &conn->left_head);
 	conn_put_frames(bridge, &conn->recvmsg_head);
 	if (conn->frame != FRAME_NONE)

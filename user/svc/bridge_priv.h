@@ -9,6 +9,8 @@
 #include "bridge.h"
 #include "recvring.h"
 #include "socks.h"
+#include "splice.h"
+#include "trace.h"
 #include "upstream.h"
 #include "wheel.h"
 
@@ -21,7 +23,8 @@
 	X(DIALING, "dialing", BIT(CONN_GREETING) | BIT(CONN_CLOSING))                                                  \
 	X(GREETING, "greeting", BIT(CONN_AUTHENTICATING) | BIT(CONN_REQUESTING) | BIT(CONN_CLOSING))                   \
 	X(AUTHENTICATING, "authenticating", BIT(CONN_REQUESTING) | BIT(CONN_CLOSING))                                  \
-	X(REQUESTING, "requesting", BIT(CONN_ACCEPTING) | BIT(CONN_RELAYING) | BIT(CONN_CLOSING))                      \
+	X(REQUESTING, "requesting", BIT(CONN_ACCEPTING) | BIT(CONN_OPENING) | BIT(CONN_RELAYING) | BIT(CONN_CLOSING))  \
+	X(OPENING, "opening", BIT(CONN_CLOSING))                                                                       \
 	X(ACCEPTING, "accepting", BIT(CONN_RELAYING) | BIT(CONN_CLOSING))                                              \
 	X(RELAYING, "relaying", BIT(CONN_CLOSING))                                                                     \
 	X(CLOSING, "closing", BIT(CONN_FREE))
@@ -58,6 +61,7 @@ struct conn {
 	bool cancelling;
 	bool handling;     /* a completion is being handled */
 	bool client_ended; /* the flow is gone in order: what it left is still sent */
+	bool traced;
 	bool linked[CONN_LINK_COUNT];
 	uint8_t ring; /* index of the receive ring */
 	uint16_t generation;
@@ -73,7 +77,20 @@ struct conn {
 	uint16_t early_off, early_len; /* payload that came behind the SOCKS reply, in `frame` */
 	struct wheel_timer timer;
 	struct socks_handshake handshake;
+
+	/* the handover to the kernel (offload.c) */
+	uint32_t entry;          /* of the splice; SPLICE_NONE: this connection is the relay's */
+	uint32_t client_tsval;   /* of its SYN */
+	uint16_t client_window;  /* of its SYN */
+	uint8_t not_spliced;     /* enum splice_refusal */
+	bool relayed_after_dial; /* the entry only serves to translate the socket's window */
+	uint8_t synack_tries;
+	uint32_t handshake_read, handshake_sent; /* bytes of the upstream's answers, and of ours */
+	uint64_t synack_ns, synack_rto_ns;
 };
+
+/* More than the first window of a server that speaks first; what is beyond, it sends again. */
+#define BRIDGE_EARLY_DATA_BYTES (1u << 20)
 
 struct conn_list {
 	uint32_t head, tail;
@@ -98,6 +115,11 @@ struct bridge {
 	struct conn_list lists[CONN_LINK_COUNT];
 	uint32_t state_counts[CONN_STATE_COUNT];
 	struct bridge_counters counters;
+	struct splice *splice;
+	struct trace trace;
+	uint8_t *early_data; /* BRIDGE_EARLY_DATA_BYTES */
+	struct bridge_faults faults;
+	struct bridge_settings settings;
 };
 
 /* bridge_conn.c: slots */
@@ -130,6 +152,30 @@ void socks_client_received(struct bridge *bridge, struct conn *conn, int32_t res
 void socks_client_timed_out(struct bridge *bridge, struct conn *conn);
 /* Tells the client that there will be no connection, and closes. */
 void socks_client_refuse(struct bridge *bridge, struct conn *conn, enum flow_refusal how);
+
+/* offload.c: handover to the kernel */
+/* Before the dial. false: the client's SYN was answered, the flow is to be dropped without a word. */
+bool offload_prepare(struct bridge *bridge, struct conn *conn);
+/* Before CONNECT is sent. */
+void offload_clamp(struct bridge *bridge, struct conn *conn);
+/* CONNECT succeeded: hands over (the connection is OPENING or closing then), or demotes (offload_is_pending()). */
+void offload_replied(struct bridge *bridge, struct conn *conn);
+/* The connection stays with the relay after all. */
+void offload_relay(struct bridge *bridge, struct conn *conn, enum splice_refusal why);
+void offload_report(struct bridge *bridge, struct conn *conn, enum flow_report_kind kind);
+void offload_timer(struct bridge *bridge, struct conn *conn);
+/* The stack gave the flow up (a half-open limit, the end of the daemon). */
+void offload_flow_closed(struct bridge *bridge, struct conn *conn);
+/* The client sent its SYN again. */
+void offload_syn_again(struct bridge *bridge, struct conn *conn);
+/* Around the closing of the socket. */
+void offload_before_close(struct bridge *bridge, struct conn *conn);
+void offload_after_close(struct bridge *bridge, struct conn *conn);
+/* Is the connection on its way to the kernel? */
+bool offload_is_pending(const struct conn *conn);
+
+/* bridge.c */
+void bridge_flush_transmissions(struct bridge *bridge);
 
 /* bridge_relay.c: payload */
 void relay_begin(struct bridge *bridge, struct conn *conn);

@@ -116,6 +116,7 @@ void relay_begin(struct bridge *bridge, struct conn *conn)
 	uint16_t segment = stack_send_segment_bytes(conn->flow);
 
 	conn_move(bridge, conn, CONN_RELAYING);
+	upstream_prepare_relay(conn->fd);
 	/* rings are ordered by falling buffer size: the largest whose buffers fit one segment */
 	while (conn->ring + 1 < BRIDGE_RECV_RINGS && bridge->rings[conn->ring].buffer_bytes > segment)
 		conn->ring++;

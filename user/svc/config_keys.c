@@ -17,7 +17,8 @@
 		.name = key, .kind = CONFIG_KIND_NOT_YET                                                               \
 	}
 
-static const struct config_choice hook_choices[] = {{"auto", 0}, {"xdp", 0}, {"tc", CONFIG_CHOICE_NOT_YET}, {NULL, 0}};
+static const struct config_choice hook_choices[] = {
+	{"auto", CONFIG_HOOK_AUTO}, {"xdp", CONFIG_HOOK_XDP}, {"tc", CONFIG_HOOK_TC}, {NULL, 0}};
 static const struct config_choice xsk_choices[] = {{"auto", CONFIG_XSK_AUTO},
 						   {"zerocopy", CONFIG_XSK_ZEROCOPY},
 						   {"copy", CONFIG_XSK_COPY},
@@ -28,7 +29,7 @@ static const struct config_choice attach_choices[] = {
 static const struct config_choice on_down_choices[] = {
 	{"drop", CONFIG_ON_DOWN_DROP}, {"pass", CONFIG_ON_DOWN_PASS}, {NULL, 0}};
 static const struct config_choice relay_choices[] = {
-	{"auto", 0}, {"userspace", 0}, {"splice", CONFIG_CHOICE_NOT_YET}, {NULL, 0}};
+	{"auto", CONFIG_RELAY_AUTO}, {"splice", CONFIG_RELAY_SPLICE}, {"userspace", CONFIG_RELAY_USERSPACE}, {NULL, 0}};
 static const struct config_choice accept_choices[] = {
 	{"deferred", CONFIG_ACCEPT_DEFERRED}, {"early", CONFIG_ACCEPT_EARLY}, {NULL, 0}};
 static const struct config_choice level_choices[] = {{"error", CONFIG_LOG_ERROR},
@@ -39,7 +40,7 @@ static const struct config_choice level_choices[] = {{"error", CONFIG_LOG_ERROR}
 
 static const struct config_key interface_keys[] = {
 	{.name = "name", .kind = CONFIG_KIND_STRING, TARGET(config_interface, name), .required = 1},
-	{.name = "hook", .kind = CONFIG_KIND_CHOICE, .offset = CONFIG_NO_TARGET, .choices = hook_choices},
+	{.name = "hook", .kind = CONFIG_KIND_CHOICE, TARGET(config_interface, hook), .choices = hook_choices},
 	{.name = "xsk", .kind = CONFIG_KIND_CHOICE, TARGET(config_interface, xsk), .choices = xsk_choices},
 	{.name = "attach", .kind = CONFIG_KIND_CHOICE, TARGET(config_interface, attach), .choices = attach_choices},
 	END,
@@ -54,8 +55,12 @@ static const struct config_key upstream_keys[] = {
 	NOT_YET("password-file"),
 	NOT_YET("weight"),
 	NOT_YET("mark"),
-	NOT_YET("sources"),
-	NOT_YET("ports"),
+	{.name = "sources",
+	 .kind = CONFIG_KIND_ADDRESSES,
+	 TARGET(config_upstream, sources),
+	 .max = CONFIG_MAX_SOURCES,
+	 .count_offset = offsetof(struct config_upstream, source_count)},
+	{.name = "ports", .kind = CONFIG_KIND_PORTS, TARGET(config_upstream, ports)},
 	NOT_YET("backoff"),
 	NOT_YET("pool"),
 	NOT_YET("pool-max-age"),
@@ -65,7 +70,7 @@ static const struct config_key upstream_keys[] = {
 };
 
 static const struct config_key tcp_keys[] = {
-	{.name = "relay", .kind = CONFIG_KIND_CHOICE, .offset = CONFIG_NO_TARGET, .choices = relay_choices},
+	{.name = "relay", .kind = CONFIG_KIND_CHOICE, TARGET(config_tcp, relay), .choices = relay_choices},
 	{.name = "accept", .kind = CONFIG_KIND_CHOICE, TARGET(config_tcp, accept), .choices = accept_choices},
 	{.name = "connect-timeout",
 	 .kind = CONFIG_KIND_DURATION,
@@ -109,6 +114,7 @@ static const struct config_key performance_keys[] = {
 	 TARGET(config_performance, enable_batch_processing)},
 	{.name = "enable_cpu_affinity", .kind = CONFIG_KIND_BOOL, TARGET(config_performance, enable_cpu_affinity)},
 	{.name = "enable_simd", .kind = CONFIG_KIND_BOOL, TARGET(config_performance, enable_simd)},
+	{.name = "enable_ebpf", .kind = CONFIG_KIND_BOOL, TARGET(config_performance, enable_ebpf)},
 	{.name = "enable_memory_pool", .kind = CONFIG_KIND_TRUE},
 	{.name = "enable_zero_copy", .kind = CONFIG_KIND_TRUE},
 	{.name = "enable_io_uring", .kind = CONFIG_KIND_TRUE},
@@ -125,7 +131,6 @@ static const struct config_key performance_keys[] = {
 	 .max = 4096},
 	NOT_YET("enable_ring_buffer"),
 	NOT_YET("enable_connection_pool"),
-	NOT_YET("enable_ebpf"),
 	NOT_YET("connection_pool_size"),
 	NOT_YET("min_threads"),
 	NOT_YET("max_threads"),
@@ -143,6 +148,7 @@ const struct config_key config_root_keys[] = {
 	 .count_offset = offsetof(struct config, interface_count),
 	 .required = 1},
 	{.name = "uplink", .kind = CONFIG_KIND_STRING, TARGET(config, uplink), .empty_word = "auto"},
+	{.name = "bpf-pin", .kind = CONFIG_KIND_STRING, TARGET(config, bpf_pin)},
 	{.name = "on-down", .kind = CONFIG_KIND_CHOICE, TARGET(config, on_down), .choices = on_down_choices},
 	{.name = "upstreams",
 	 .kind = CONFIG_KIND_SEQUENCE,
@@ -159,7 +165,6 @@ const struct config_key config_root_keys[] = {
 	 .kind = CONFIG_KIND_MAPPING,
 	 .offset = offsetof(struct config, performance),
 	 .keys = performance_keys},
-	NOT_YET("bpf-pin"),
 	NOT_YET("state"),
 	NOT_YET("rules"),
 	NOT_YET("udp"),

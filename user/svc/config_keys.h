@@ -18,7 +18,10 @@ enum config_kind {
 	CONFIG_KIND_CHOICE,
 	CONFIG_KIND_STRING, /* up to size - 1 bytes */
 	CONFIG_KIND_ENDPOINT,
-	CONFIG_KIND_NOT_YET, /* of a later build */
+	CONFIG_KIND_PORTS,     /* FIRST-LAST: struct config_ports */
+	CONFIG_KIND_ADDRESSES, /* list of addresses, at most `max`; target: array of struct addr, count at
+				  `count_offset` */
+	CONFIG_KIND_NOT_YET,   /* of a later build */
 };
 
 struct config_choice {

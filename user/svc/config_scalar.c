@@ -90,3 +90,30 @@ bool config_scalar_endpoint(const char *text, struct endpoint *out)
 	*out = endpoint;
 	return true;
 }
+
+bool config_scalar_addr(const char *text, struct addr *out)
+{
+	struct addr v6;
+	__be32 ip;
+
+	if (inet_pton(AF_INET, text, &ip) == 1) {
+		*out = addr_from_ipv4(ip);
+		return true;
+	}
+	if (inet_pton(AF_INET6, text, v6.bytes) != 1)
+		return false;
+	*out = v6;
+	return true;
+}
+
+bool config_scalar_ports(const char *text, uint16_t *first, uint16_t *last)
+{
+	uint32_t from, to;
+	const char *end = config_digits(text, &from);
+
+	if (!end || *end != '-' || !config_scalar_uint(end + 1, &to) || !from || to > 65535 || from > to)
+		return false;
+	*first = (uint16_t)from;
+	*last = (uint16_t)to;
+	return true;
+}

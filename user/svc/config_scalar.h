@@ -20,5 +20,9 @@ bool config_scalar_bool(const char *text, bool *out);
 bool config_scalar_duration(const char *text, uint64_t *out_ns);
 /* a.b.c.d:port or [v6]:port, port 1..65535. */
 bool config_scalar_endpoint(const char *text, struct endpoint *out);
+/* a.b.c.d or an IPv6 address without brackets. */
+bool config_scalar_addr(const char *text, struct addr *out);
+/* FIRST-LAST, 1..65535, FIRST not behind LAST. */
+bool config_scalar_ports(const char *text, uint16_t *first, uint16_t *last);
 
 #endif

@@ -33,12 +33,15 @@ static const struct config config_defaults = {
 		.max_flows = 65536,
 		.half_open = 4096,
 		.half_open_per_source = 256},
+	.bpf_pin = "/sys/fs/bpf/socksplice",
+	.upstream = {.ports = {10000, 40000}},
 	.control = "/run/socksplice/control.sock",
 	.log_level = CONFIG_LOG_INFO,
 	.log_file = "stderr",
 	.performance = {.enable_batch_processing = true,
 			.enable_cpu_affinity = true,
 			.enable_simd = true,
+			.enable_ebpf = true,
 			.batch_size = 32,
 			.memory_pool_size = 32768,
 			.io_uring_entries = 256},
@@ -174,6 +177,20 @@ static int config_read_endpoint(const struct config_reader *reader, const yaml_n
 	return 0;
 }
 
+static int config_read_ports(const struct config_reader *reader, const yaml_node_t *node, const struct config_key *key,
+			     void *target)
+{
+	struct config_ports value;
+
+	if (!config_scalar_ports(config_text(node), &value.first, &value.last))
+		return config_fail(
+			reader, &node->start_mark,
+			"%s: \"%s\" is no range of ports; FIRST-LAST from 1 to 65535 is, such as 10000-40000",
+			key->name, config_text(node));
+	memcpy(target, &value, sizeof(value));
+	return 0;
+}
+
 static int config_read_scalar(const struct config_reader *reader, const yaml_node_t *node, const struct config_key *key,
 			      void *target)
 {
@@ -192,6 +209,8 @@ static int config_read_scalar(const struct config_reader *reader, const yaml_nod
 		return config_read_choice(reader, node, key, target);
 	case CONFIG_KIND_ENDPOINT:
 		return config_read_endpoint(reader, node, key, target);
+	case CONFIG_KIND_PORTS:
+		return config_read_ports(reader, node, key, target);
 	default:
 		return config_read_string(reader, node, key, target);
 	}
@@ -227,6 +246,31 @@ static int config_read_sequence(const struct config_reader *reader, const yaml_n
 	return 0;
 }
 
+static int config_read_addresses(const struct config_reader *reader, const yaml_node_t *node,
+				 const struct config_key *key, char *base)
+{
+	uint32_t count = 0;
+
+	if (node->type != YAML_SEQUENCE_NODE)
+		return config_fail(reader, &node->start_mark,
+				   "%s: a list of addresses is expected here, such as [ 10.0.0.1 ]", key->name);
+	for (yaml_node_item_t *item = node->data.sequence.items.start; item < node->data.sequence.items.top; item++) {
+		const yaml_node_t *element = yaml_document_get_node(reader->document, *item);
+		struct addr addr;
+
+		if (count == key->max)
+			return config_fail(reader, &element->start_mark, "%s: at most %llu are allowed", key->name,
+					   (unsigned long long)key->max);
+		if (element->type != YAML_SCALAR_NODE || !config_scalar_addr(config_text(element), &addr))
+			return config_fail(reader, &element->start_mark, "%s: \"%s\" is no IPv4 or IPv6 address",
+					   key->name, element->type == YAML_SCALAR_NODE ? config_text(element) : "...");
+		memcpy(base + key->offset + count * sizeof(addr), &addr, sizeof(addr));
+		count++;
+	}
+	memcpy(base + key->count_offset, &count, sizeof(count));
+	return 0;
+}
+
 static int config_read_value(const struct config_reader *reader, const yaml_node_t *name, const yaml_node_t *value,
 			     const struct config_key *key, char *base)
 {
@@ -237,6 +281,8 @@ static int config_read_value(const struct config_reader *reader, const yaml_node
 		return config_read_mapping(reader, value, key->keys, base + key->offset, key->name);
 	case CONFIG_KIND_SEQUENCE:
 		return config_read_sequence(reader, value, key, base);
+	case CONFIG_KIND_ADDRESSES:
+		return config_read_addresses(reader, value, key, base);
 	default:
 		return config_read_scalar(reader, value, key,
 					  key->offset == CONFIG_NO_TARGET ? NULL : base + key->offset);
@@ -342,6 +388,17 @@ static int config_check_whole(const struct config_reader *reader, const yaml_nod
 		return config_fail(reader, &root->start_mark,
 				   "tcp: half-open-per-source (%u) must not exceed half-open (%u)",
 				   config->tcp.half_open_per_source, config->tcp.half_open);
+	for (uint32_t i = 0; i < upstream->source_count; i++)
+		if (addr_is_ipv4(&upstream->sources[i]) != addr_is_ipv4(&upstream->server.addr))
+			return config_fail(reader, &root->start_mark,
+					   "upstreams: sources must be of the server's address family");
+	for (uint32_t i = 0; i < config->interface_count; i++) {
+		const struct config_interface *interface = &config->interfaces[i];
+
+		if (interface->attach == CONFIG_ATTACH_EXTERNAL && interface->hook == CONFIG_HOOK_TC)
+			return config_fail(reader, &root->start_mark,
+					   "interfaces: \"%s\": attach: external means hook: xdp", interface->name);
+	}
 	for (uint32_t i = 0; i < config->interface_count; i++)
 		for (uint32_t j = 0; j < i; j++)
 			if (!strcmp(config->interfaces[i].name, config->interfaces[j].name))

@@ -75,14 +75,18 @@ void socks_client_refuse(struct bridge *bridge, struct conn *conn, enum flow_ref
 
 static void socks_client_send(struct bridge *bridge, struct conn *conn, uint32_t offset, size_t len)
 {
+	conn->handshake_sent += (uint32_t)len;
 	uring_send(bridge->uring, conn_start_op(bridge, conn, CONN_OP_HANDSHAKE_SEND), conn->fd,
 		   frame_data(bridge->pool, conn->frame) + offset, (uint32_t)len);
 }
 
 static void socks_client_receive(struct bridge *bridge, struct conn *conn)
 {
+	/* what follows the reply must stay in the socket of a connection that will be the kernel's */
+	size_t bytes = offload_is_pending(conn) ? socks_handshake_wants(&conn->handshake) : SOCKS_RECV_BYTES;
+
 	uring_recv(bridge->uring, conn_start_op(bridge, conn, CONN_OP_HANDSHAKE_RECV), conn->fd,
-		   frame_data(bridge->pool, conn->frame) + SOCKS_RECV_OFFSET, SOCKS_RECV_BYTES);
+		   frame_data(bridge->pool, conn->frame) + SOCKS_RECV_OFFSET, (uint32_t)bytes);
 }
 
 static size_t socks_client_build_request(struct bridge *bridge, struct conn *conn, uint8_t *out)
@@ -180,6 +184,7 @@ static void socks_client_send_auth(struct bridge *bridge, struct conn *conn)
 static void socks_client_send_request(struct bridge *bridge, struct conn *conn)
 {
 	conn_move(bridge, conn, CONN_REQUESTING);
+	offload_clamp(bridge, conn);
 	/* from here on the server dials the target, which may take as long as any connect */
 	socks_client_arm(bridge, conn, bridge->config->tcp.connect_timeout_ns);
 	if (!bridge->config->upstream.pipeline)
@@ -214,6 +219,13 @@ static void socks_client_replied(struct bridge *bridge, struct conn *conn, uint1
 		relay_begin(bridge, conn);
 		return;
 	}
+	if (offload_is_pending(conn) && rest)
+		offload_relay(bridge, conn, SPLICE_REFUSED_EARLY_BYTES);
+	if (offload_is_pending(conn)) {
+		offload_replied(bridge, conn);
+		if (conn->state == CONN_OPENING || conn->state == CONN_CLOSING)
+			return;
+	}
 	conn_move(bridge, conn, CONN_ACCEPTING);
 	stack_accept(bridge->stack, conn->flow, bridge->now_ns);
 }
@@ -236,6 +248,7 @@ void socks_client_received(struct bridge *bridge, struct conn *conn, int32_t res
 
 	if (conn->state == CONN_CLOSING)
 		return;
+	conn->handshake_read += (uint32_t)len;
 	if (!len) {
 		bridge->counters.handshake_closed++;
 		socks_client_refuse(bridge, conn, REFUSE_RESET);

@@ -7,46 +7,133 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "log.h"
+#include "topo.h"
+
+static socklen_t upstream_sockaddr(const struct addr *addr, __be16 port, struct sockaddr_storage *out)
+{
+	struct sockaddr_in *sin = (struct sockaddr_in *)out;
+	struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)out;
+
+	memset(out, 0, sizeof(*out));
+	if (addr_is_ipv4(addr)) {
+		sin->sin_family = AF_INET;
+		sin->sin_port = port;
+		sin->sin_addr.s_addr = addr->words[3];
+		return sizeof(*sin);
+	}
+	sin6->sin6_family = AF_INET6;
+	sin6->sin6_port = port;
+	memcpy(&sin6->sin6_addr, addr->bytes, 16);
+	return sizeof(*sin6);
+}
+
+/* FNV-1a: names are few and chosen by the administrator. */
+static uint32_t upstream_hash_name(const char *name)
+{
+	uint32_t hash = 2166136261u;
+
+	for (; *name; name++)
+		hash = (hash ^ (uint8_t)*name) * 16777619u;
+	return hash;
+}
+
 void upstream_init(struct upstream *upstream, const struct config *config)
 {
 	const struct endpoint *server = &config->upstream.server;
 
 	memset(upstream, 0, sizeof(*upstream));
 	upstream->settings = &config->upstream;
+	upstream->id = upstream_hash_name(config->upstream.name);
 	memcpy(upstream->uplink, config->uplink, sizeof(upstream->uplink));
-	if (addr_is_ipv4(&server->addr)) {
-		struct sockaddr_in *sin = (struct sockaddr_in *)&upstream->server;
+	upstream->server_bytes = upstream_sockaddr(&server->addr, server->port, &upstream->server);
+	upstream->source_count = config->upstream.source_count;
+	memcpy(upstream->sources, config->upstream.sources, sizeof(upstream->sources));
+}
 
-		sin->sin_family = AF_INET;
-		sin->sin_port = server->port;
-		sin->sin_addr.s_addr = server->addr.words[3];
-		upstream->server_bytes = sizeof(*sin);
-	} else {
-		struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)&upstream->server;
+void upstream_release(struct upstream *upstream)
+{
+	ports_pool_destroy(&upstream->ports);
+}
 
-		sin6->sin6_family = AF_INET6;
-		sin6->sin6_port = server->port;
-		memcpy(&sin6->sin6_addr, server->addr.bytes, 16);
-		upstream->server_bytes = sizeof(*sin6);
+int upstream_find_route(struct upstream *upstream)
+{
+	const struct addr *from = upstream->source_count ? &upstream->sources[0] : NULL;
+	struct topo_interface topo;
+	char name[IFNAMSIZ];
+	int oif = upstream->uplink[0] ? (int)if_nametoindex(upstream->uplink) : 0;
+	int err;
+
+	upstream->routed = false;
+	err = route_lookup(&upstream->settings->server.addr, from, 0, oif, &upstream->route);
+	if (err)
+		return err;
+	if (!if_indextoname((unsigned int)upstream->route.ifindex, name))
+		return -ENODEV;
+	err = topo_read_interface(name, &topo);
+	if (err)
+		return err;
+	memcpy(upstream->mac, topo.mac, sizeof(upstream->mac));
+	memcpy(upstream->ifname, name, sizeof(upstream->ifname));
+	upstream->mtu = topo.mtu;
+	if (upstream->route.mtu && upstream->route.mtu < upstream->mtu)
+		upstream->mtu = upstream->route.mtu;
+	if (!upstream->source_count) {
+		upstream->sources[0] = upstream->route.source;
+		upstream->source_count = 1;
 	}
+	upstream->routed = true;
+	upstream_find_next_hop(upstream);
+	return 0;
+}
+
+bool upstream_find_next_hop(struct upstream *upstream)
+{
+	const struct addr *hop =
+		upstream->route.has_gateway ? &upstream->route.gateway : &upstream->settings->server.addr;
+	struct neighbour now = {.valid = false}, before = upstream->next_hop;
+
+	if (!upstream->routed || route_neighbour(upstream->route.ifindex, hop, &now))
+		now.valid = false;
+	upstream->next_hop = now;
+	return before.valid && (!now.valid || memcmp(now.mac, before.mac, sizeof(now.mac)) != 0);
 }
 
 int upstream_open_socket(const struct upstream *upstream)
 {
-	int fd = socket(upstream->server.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP), on = 1, err;
+	int fd = socket(upstream->server.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP), err;
 
 	if (fd < 0)
 		return -errno;
-	/* payload is batched already: Nagle would only add its delay to the last segment */
-	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) ||
-	    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) ||
-	    (upstream->uplink[0] &&
-	     setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, upstream->uplink, (socklen_t)strlen(upstream->uplink) + 1))) {
+	if (upstream->uplink[0] &&
+	    setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, upstream->uplink, (socklen_t)strlen(upstream->uplink) + 1)) {
 		err = -errno;
 		close(fd);
 		return err;
 	}
 	return fd;
+}
+
+void upstream_prepare_relay(int fd)
+{
+	int on = 1;
+
+	/* payload is batched already: Nagle would only add its delay to the last segment */
+	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) ||
+	    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)))
+		log_debug("upstream socket: %s", strerror(errno));
+}
+
+int upstream_bind(const struct upstream *upstream, int fd, uint32_t source, uint16_t port)
+{
+	struct sockaddr_storage own;
+	socklen_t bytes = upstream_sockaddr(&upstream->sources[source], be16(port), &own);
+	int on = 1;
+
+	/* a port whose last connection is still in TIME-WAIT is free for another */
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) || bind(fd, (struct sockaddr *)&own, bytes))
+		return -errno;
+	return 0;
 }
 
 void upstream_close_socket(int fd, int reset)

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * The tc programs. They see packets of local senders whole (GSO, partial
+ * checksums) and can ask the neighbour table; so what XDP cannot finish ends
+ * here, and with `hook: tc` everything does.
+ *
+ *   socksplice_tc       ingress of LAN interfaces and uplinks
+ *   socksplice_egress   egress of uplinks: guards what the gateway's own sockets say
+ *   socksplice_tap      ingress of the daemon's TAP: what it writes leaves by the LAN interface
+ */
+#define HOOK_TC
+#include "classify.bpf.h"
+#include "guard.bpf.h"
+#include "icmp.bpf.h"
+#include "splice.bpf.h"
+
+/* Ethernet, IPv6 and TCP headers with all options. */
+#define TC_HEADERS_BYTES (ETH_HLEN + 40 + 60)
+
+static __always_inline int on_down(const struct bpf_cfg *settings)
+{
+	if (settings->on_down == CFG_ON_DOWN_PASS)
+		return pass(COUNT_PASS_ON_DOWN);
+	return drop(DROP_NO_SOCKET);
+}
+
+static __always_inline int to_tap(const struct bpf_cfg *settings, const struct bpf_port *port)
+{
+	const struct bpf_devmap_val *tap;
+	__u32 slot = port->tap_slot;
+
+	tap = bpf_map_lookup_elem(&taps, &slot);
+	if (!tap)
+		return on_down(settings);
+	count(COUNT_TO_TAP);
+	return (int)bpf_redirect(tap->ifindex, 0);
+}
+
+/* What XDP would have taken for a socket does not come here, unless its program is gone. */
+static __always_inline int to_user(const struct __sk_buff *skb, const struct bpf_cfg *settings)
+{
+	__u32 ifindex = skb->ifindex;
+	const struct bpf_port *port = bpf_map_lookup_elem(&ports, &ifindex);
+
+	return port && (port->flags & CFG_PORT_TAP) ? to_tap(settings, port) : on_down(settings);
+}
+
+/* Out of `half->ifindex`; the kernel finds route and neighbour, and fills in the Ethernet header. */
+static __always_inline int tc_send(struct __sk_buff *skb, const struct flow_half *half)
+{
+	__u32 ifindex = half->ifindex;
+
+	if (skb->vlan_present)
+		bpf_skb_vlan_pop(skb);
+	if (half->has_vlan)
+		bpf_skb_vlan_push(skb, be16(ETH_P_8021Q), half->vlan_tci);
+	return (int)bpf_redirect_neigh(ifindex, (void *)0, 0, 0);
+}
+
+static __always_inline int tc_splice(struct __sk_buff *skb, const struct packet_view *v, struct flow_match *match,
+				     int first)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct flow_entry *entry = match->entry;
+	struct flow_half *half = &entry->half[match->direction & 1];
+	__u32 l4_off = v->ip_version == 4 ? SPLICE_IPV4_L4_OFF : SPLICE_IPV6_L4_OFF, l4_diff;
+
+	if (splice_rewrite(skb, data, end, v, entry, match->direction, &l4_diff))
+		return drop(DROP_TRUNCATED);
+	bpf_l4_csum_replace(skb, l4_off + TCP_CHECK_OFF, 0, half->l3_diff, BPF_F_PSEUDO_HDR);
+	bpf_l4_csum_replace(skb, l4_off + TCP_CHECK_OFF, 0, l4_diff, 0);
+	if (v->ip_version == 6)
+		splice_complete_ipv6(skb, half->l3_diff);
+	if (first)
+		flow_report(entry, match->index, FLOW_REPORT_FIRST, FLOW_REPORTED_FIRST);
+	if (splice_is_done(entry))
+		flow_report(entry, match->index, FLOW_REPORT_DONE, FLOW_REPORTED_DONE);
+	/*
+	 * Early data waits in the socket; its delivery will draw the ACK. This bare one would only let the upstream
+	 * send more, which overtakes it.
+	 */
+	if (entry->phase == FLOW_PHASE_OPENING && match->direction == FLOW_UP && !v->payload_len &&
+	    !(v->tcp_flags & (TCP_FLAG_BYTE_FIN | TCP_FLAG_BYTE_RST)) && (entry->held & FLOW_HELD_DATA) &&
+	    (__s32)(entry->held_end - entry->hold) > 0)
+		return drop(DROP_OPENING_HELD);
+	count(COUNT_SPLICED_TC);
+	return tc_send(skb, half);
+}
+
+/*
+ * A client's segment in phase OPENING. The first one whose ACK covers our SYN-ACK opens upstream→client; exactly one
+ * CPU may find it. -1: not acceptable; 0: open already, or an RST that stands for itself; 1: the first.
+ */
+static __always_inline int opening_admit(struct flow_entry *entry, const struct packet_view *v)
+{
+	if (entry->half[FLOW_UP].seen & FLOW_SEEN_ANY)
+		return 0;
+	if (v->tcp_flags & TCP_FLAG_BYTE_RST) {
+		/* it gave up before it was established; its upstream must not linger */
+		if (v->seq != entry->client_isn + 1)
+			return -1;
+		count(COUNT_OPENING_RESETS);
+		return 0;
+	}
+	if (!(v->tcp_flags & TCP_FLAG_BYTE_ACK) || (__s32)(v->ack - entry->hold) < 0)
+		return -1;
+	if (__sync_fetch_and_or(&entry->half[FLOW_UP].seen, FLOW_SEEN_ANY) & FLOW_SEEN_ANY)
+		return 0;
+	count(COUNT_FIRST_SEGMENTS);
+	return 1;
+}
+
+/* What the socket holds when it has processed this packet. */
+static __always_inline void note_held(struct flow_entry *entry, const struct packet_view *v)
+{
+	__u32 behind = v->seq + v->payload_len;
+
+	if (v->tcp_flags & TCP_FLAG_BYTE_SYN)
+		return;
+	if (v->tcp_flags & TCP_FLAG_BYTE_RST) {
+		entry->held |= FLOW_HELD_RST;
+		return;
+	}
+	if (v->payload_len && (!(entry->held & FLOW_HELD_DATA) || (__s32)(behind - entry->held_end) > 0)) {
+		entry->held_end = behind;
+		entry->held |= FLOW_HELD_DATA;
+	}
+	if (v->tcp_flags & TCP_FLAG_BYTE_FIN) {
+		if (!(entry->held & FLOW_HELD_DATA))
+			entry->held_end = behind;
+		entry->held |= FLOW_HELD_FIN;
+	}
+}
+
+/* The upstream's packets before its flow is open to it: the socket's, noted on the way. */
+static __always_inline int to_upstream_socket(struct __sk_buff *skb, struct flow_match *match,
+					      const struct packet_view *v)
+{
+	struct flow_entry *entry = match->entry;
+	struct flow_half *half = &entry->half[FLOW_DOWN];
+	struct option_scan scan;
+
+	if (entry->phase == FLOW_PHASE_RELAYED || entry->phase == FLOW_PHASE_ABORTING)
+		return pass(COUNT_PASS_UPSTREAM);
+	if (entry->phase == FLOW_PHASE_OPENING) {
+		if (fault_hits(CFG_FAULT_EARLY_DATA))
+			return drop(DROP_FAULT);
+		if (v->tcp_flags & TCP_FLAG_BYTE_RST)
+			flow_report(entry, match->index, FLOW_REPORT_RESET, FLOW_REPORTED_RESET);
+		count(COUNT_EARLY_SEGMENTS);
+	}
+	if (!options_scan(skb, v->l4_off + 20u, v->tcp_hdr_len - 20u, &scan)) {
+		if (scan.timestamps_at)
+			half->tsval = option_u32(&scan, scan.timestamps_at + 1u);
+		if ((v->tcp_flags & (TCP_FLAG_BYTE_SYN | TCP_FLAG_BYTE_ACK)) ==
+		    (TCP_FLAG_BYTE_SYN | TCP_FLAG_BYTE_ACK)) {
+			options_of_syn(&scan, &entry->agreed);
+			entry->upstream_isn = v->seq;
+			entry->has_synack = 1;
+			/* without a scale from the upstream neither side has one (RFC 7323 2.2) */
+			if (!(entry->agreed.flags & FLOW_OPTION_WSCALE))
+				entry->window_shift = 0;
+			if (entry->flags & FLOW_FLAG_CLAMP_AT_SYNACK) {
+				entry->clamp = v->seq + 1;
+				entry->clamp_on = 1;
+			}
+		}
+	}
+	note_held(entry, v);
+	half->window = v->window;
+	half->ack = v->ack;
+	return pass(COUNT_PASS_UPSTREAM);
+}
+
+static __always_inline int tc_flow(struct __sk_buff *skb, const struct bpf_cfg *settings, const struct packet_view *v,
+				   struct flow_match *match)
+{
+	struct flow_entry *entry = match->entry;
+	__u32 phase = entry->phase;
+	int up = match->direction == FLOW_UP, first = 0;
+
+	if (up && (v->tcp_flags & (TCP_FLAG_BYTE_SYN | TCP_FLAG_BYTE_ACK)) == TCP_FLAG_BYTE_SYN) {
+		if (phase == FLOW_PHASE_PENDING && v->seq == entry->client_isn)
+			return drop(DROP_DUPLICATE_SYN);
+		return to_user(skb, settings);
+	}
+	if (phase != FLOW_PHASE_OPENING && phase != FLOW_PHASE_SPLICED)
+		return up ? to_user(skb, settings) : to_upstream_socket(skb, match, v);
+	if (!up && phase == FLOW_PHASE_OPENING && !(entry->half[FLOW_UP].seen & FLOW_SEEN_ANY))
+		return to_upstream_socket(skb, match, v);
+	if (v->has_ip_options)
+		return drop(DROP_IP_OPTIONS);
+	if (v->ip_ttl <= 1)
+		return drop(DROP_TTL_EXPIRED);
+	if (up && phase == FLOW_PHASE_OPENING) {
+		if (!(entry->half[FLOW_UP].seen & FLOW_SEEN_ANY) && fault_hits(CFG_FAULT_FIRST_ACK))
+			return drop(DROP_FAULT);
+		first = opening_admit(entry, v);
+		if (first < 0)
+			return drop(DROP_OPENING_BAD);
+	}
+	return tc_splice(skb, v, match, first);
+}
+
+static __always_inline int tc_icmp(struct __sk_buff *skb, const struct packet_view *v)
+{
+	struct flow_match match = {};
+	__u8 type;
+
+	if (v->has_ip_options || v->is_fragment ||
+	    bpf_skb_load_bytes(skb, v->ip_version == 4 ? SPLICE_IPV4_L4_OFF : SPLICE_IPV6_L4_OFF, &type, 1))
+		return HOOK_PASS;
+	if (v->ip_version == 4 && v->l4_proto == IPPROTO_ICMP) {
+		if (!icmp4_is_error(type) || !icmp4_translate(skb, &match))
+			return HOOK_PASS;
+	} else if (v->ip_version == 6 && v->l4_proto == IPPROTO_ICMPV6) {
+		if (!icmp6_is_error(type) || !icmp6_translate(skb, &match))
+			return HOOK_PASS;
+	} else {
+		return HOOK_PASS;
+	}
+	count(COUNT_ICMP_TRANSLATED);
+	return tc_send(skb, &match.entry->half[match.direction & 1]);
+}
+
+/* Do Ethernet, IP and TCP headers with all options lie in the linear part? What is not TCP needs the first two. */
+static __always_inline int tc_headers_linear(const struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__u32 l4_off = skb->protocol == be16(ETH_P_IP) ? SPLICE_IPV4_L4_OFF : SPLICE_IPV6_L4_OFF;
+	struct tcphdr *th = data + l4_off;
+
+	return (void *)(th + 1) <= end && (void *)th + th->doff * 4u <= end;
+}
+
+/*
+ * All headers into the linear part, where a local sender has them anyway: pulling more would copy payload of every
+ * large packet. Less than these are there only in a packet that is short.
+ */
+static __always_inline void tc_pull(struct __sk_buff *skb)
+{
+	__u32 want = TC_HEADERS_BYTES;
+
+	if (tc_headers_linear(skb))
+		return;
+	if (skb->len < want)
+		want = skb->len;
+	bpf_skb_pull_data(skb, want);
+}
+
+static __always_inline enum drop_reason tc_parse(struct __sk_buff *skb, struct packet_view *v)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct cursor c = {.start = data, .pos = data, .end = end, .packet_bytes = skb->len};
+	enum drop_reason reason = packet_parse_network(&c, v);
+
+	if (reason || v->l4_proto != IPPROTO_TCP || v->is_fragment || !v->ip_version)
+		return reason;
+	return packet_parse_tcp(&c, v);
+}
+
+/* What belongs to no flow. */
+static __always_inline int tc_stray(const struct bpf_cfg *settings, __u32 ifindex, const struct packet_view *v,
+				    enum drop_reason reason)
+{
+	const struct bpf_port *port = bpf_map_lookup_elem(&ports, &ifindex);
+
+	/* with XDP in front, what it passed as the gateway's own was counted and judged there */
+	if (!port || (port->flags & (CFG_PORT_LAN | CFG_PORT_TAP)) != (CFG_PORT_LAN | CFG_PORT_TAP))
+		return HOOK_PASS;
+	if (reason)
+		return dst_is_local(v) ? HOOK_PASS : drop(reason);
+	if (dst_is_local(v))
+		return pass(COUNT_PASS_LOCAL);
+	if (v->l4_proto != IPPROTO_TCP)
+		return pass(COUNT_PASS_NOT_TCP);
+	if (v->is_fragment)
+		return drop(DROP_FRAGMENT);
+	return to_tap(settings, port);
+}
+
+SEC("tc")
+int socksplice_tc(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	const struct bpf_cfg *settings = bpf_map_lookup_elem(&cfg, &zero);
+	struct flow_match match;
+	struct packet_view v = {};
+	enum drop_reason reason;
+
+	if (!settings || settings->abi_version != CFG_ABI_VERSION)
+		return HOOK_PASS;
+	if (skb->protocol != be16(ETH_P_IP) && skb->protocol != be16(ETH_P_IPV6))
+		return HOOK_PASS;
+	tc_pull(skb);
+	reason = tc_parse(skb, &v);
+	if (reason)
+		return tc_stray(settings, skb->ifindex, &v, reason);
+	if (v.l4_proto == IPPROTO_TCP && !v.is_fragment) {
+		flow_find_arriving(&v, &match);
+		if (match.entry && flow_comes_by(match.entry, match.direction, skb->ifindex))
+			return tc_flow(skb, settings, &v, &match);
+	} else if (v.l4_proto == IPPROTO_ICMP || v.l4_proto == IPPROTO_ICMPV6) {
+		return tc_icmp(skb, &v);
+	}
+	return tc_stray(settings, skb->ifindex, &v, DROP_NONE);
+}
+
+SEC("tc")
+int socksplice_egress(struct __sk_buff *skb)
+{
+	struct flow_match match;
+	struct packet_view v = {};
+	struct flow_key key;
+
+	/* only what a socket of the gateway sends: redirected packets have come in somewhere */
+	if (skb->ingress_ifindex || (skb->protocol != be16(ETH_P_IP) && skb->protocol != be16(ETH_P_IPV6)))
+		return HOOK_PASS;
+	tc_pull(skb);
+	if (tc_parse(skb, &v) || v.l4_proto != IPPROTO_TCP || v.is_fragment || v.has_ip_options)
+		return HOOK_PASS;
+	key = (struct flow_key){.src = v.dst, .dst = v.src, .sport = v.dport, .dport = v.sport};
+	flow_find(&key, &match);
+	if (!match.entry || match.direction != FLOW_DOWN)
+		return HOOK_PASS;
+	return guard_packet(skb, match.entry, &v);
+}
+
+SEC("tc")
+int socksplice_tap(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex;
+	const __u32 *exit = bpf_map_lookup_elem(&tap_exits, &ifindex);
+
+	return exit ? (int)bpf_redirect(*exit, 0) : HOOK_DROP;
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";
