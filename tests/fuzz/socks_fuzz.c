@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The SOCKS5 reply parser: the first byte chooses the piece size and whether user/password is offered. */
+/* The SOCKS5 reply parser: the first byte chooses the piece size and what the greeting offers. */
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,8 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 	if (len < 1)
 		return 0;
-	socks_handshake_init(&handshake, data[0] & 1);
-	step = 1 + data[0] / 2;
+	socks_handshake_init(&handshake, data[0] % 3);
+	step = 1 + data[0] / 3;
 	for (size_t pos = 1; pos < len;) {
 		size_t part = len - pos < step ? len - pos : step;
 		enum socks_event event = socks_handshake_feed(&handshake, data + pos, part, &used);

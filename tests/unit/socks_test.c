@@ -14,10 +14,12 @@ static void test_greeting(void **state)
 	uint8_t out[SOCKS_GREETING_MAX_BYTES];
 
 	(void)state;
-	assert_int_equal(socks_build_greeting(out, false), 3);
+	assert_int_equal(socks_build_greeting(out, SOCKS_OFFER_NONE), 3);
 	assert_memory_equal(out, "\x05\x01\x00", 3);
-	assert_int_equal(socks_build_greeting(out, true), 4);
+	assert_int_equal(socks_build_greeting(out, SOCKS_OFFER_EITHER), 4);
 	assert_memory_equal(out, "\x05\x02\x00\x02", 4);
+	assert_int_equal(socks_build_greeting(out, SOCKS_OFFER_PASSWORD), 3);
+	assert_memory_equal(out, "\x05\x01\x02", 3);
 }
 
 static void test_auth(void **state)
@@ -86,7 +88,7 @@ static void test_exchange_in_pieces(void **state)
 		struct socks_handshake handshake;
 		size_t pos = 0;
 
-		socks_handshake_init(&handshake, true);
+		socks_handshake_init(&handshake, SOCKS_OFFER_EITHER);
 		assert_int_equal(feed(&handshake, bytes, len, step, &pos), SOCKS_EVENT_SEND_AUTH);
 		assert_int_equal(feed(&handshake, bytes, len, step, &pos), SOCKS_EVENT_SEND_REQUEST);
 		assert_int_equal(feed(&handshake, bytes, len, step, &pos), SOCKS_EVENT_REPLY);
@@ -101,7 +103,7 @@ static enum socks_event feed_reply(struct socks_handshake *handshake, const char
 {
 	size_t pos = 0;
 
-	socks_handshake_init(handshake, false);
+	socks_handshake_init(handshake, SOCKS_OFFER_NONE);
 	assert_int_equal(feed(handshake, "\x05\x00", 2, step, &pos), SOCKS_EVENT_SEND_REQUEST);
 	pos = 0;
 	return feed(handshake, reply, len, step, &pos);
@@ -147,7 +149,7 @@ static void test_wants(void **state)
 		enum socks_event event = SOCKS_EVENT_MORE;
 		size_t pos = 0, used;
 
-		socks_handshake_init(&handshake, true);
+		socks_handshake_init(&handshake, SOCKS_OFFER_EITHER);
 		while (event != SOCKS_EVENT_REPLY) {
 			size_t part = socks_handshake_wants(&handshake);
 
@@ -168,13 +170,15 @@ static void test_bad_servers(void **state)
 	(void)state;
 	assert_int_equal(feed_reply(&handshake, "\x05\x00\x00\x02\x01", 5, 1), SOCKS_EVENT_MALFORMED);
 	assert_int_equal(feed_reply(&handshake, "HTTP/1.1 400", 12, 12), SOCKS_EVENT_MALFORMED);
-	socks_handshake_init(&handshake, false);
+	socks_handshake_init(&handshake, SOCKS_OFFER_NONE);
 	assert_int_equal(feed(&handshake, "\x04\x00", 2, 2, (pos = 0, &pos)), SOCKS_EVENT_MALFORMED);
-	socks_handshake_init(&handshake, false);
+	socks_handshake_init(&handshake, SOCKS_OFFER_NONE);
 	assert_int_equal(feed(&handshake, "\x05\xff", 2, 2, (pos = 0, &pos)), SOCKS_EVENT_NO_METHOD);
-	socks_handshake_init(&handshake, false); /* user/password was not offered */
+	socks_handshake_init(&handshake, SOCKS_OFFER_NONE); /* user/password was not offered */
 	assert_int_equal(feed(&handshake, "\x05\x02", 2, 2, (pos = 0, &pos)), SOCKS_EVENT_MALFORMED);
-	socks_handshake_init(&handshake, true);
+	socks_handshake_init(&handshake, SOCKS_OFFER_PASSWORD); /* the password is on its way */
+	assert_int_equal(feed(&handshake, "\x05\x00", 2, 2, (pos = 0, &pos)), SOCKS_EVENT_MALFORMED);
+	socks_handshake_init(&handshake, SOCKS_OFFER_EITHER);
 	assert_int_equal(feed(&handshake, "\x05\x02\x01\x01", 4, 4, (pos = 0, &pos)), SOCKS_EVENT_SEND_AUTH);
 	assert_int_equal(feed(&handshake, "\x05\x02\x01\x01", 4, 4, &pos), SOCKS_EVENT_AUTH_REJECTED);
 }

@@ -15,13 +15,17 @@
 
 enum socks_stage { SOCKS_STAGE_METHOD, SOCKS_STAGE_AUTH, SOCKS_STAGE_REPLY, SOCKS_STAGE_OVER };
 
-size_t socks_build_greeting(uint8_t *out, bool offer_password)
+size_t socks_build_greeting(uint8_t *out, enum socks_offer offer)
 {
+	size_t len = 2;
+
+	if (offer != SOCKS_OFFER_PASSWORD)
+		out[len++] = SOCKS_METHOD_NONE;
+	if (offer != SOCKS_OFFER_NONE)
+		out[len++] = SOCKS_METHOD_PASSWORD;
 	out[0] = SOCKS_VERSION;
-	out[1] = offer_password ? 2 : 1;
-	out[2] = SOCKS_METHOD_NONE;
-	out[3] = SOCKS_METHOD_PASSWORD;
-	return offer_password ? 4 : 3;
+	out[1] = (uint8_t)(len - 2);
+	return len;
 }
 
 size_t socks_build_auth(uint8_t *out, const char *username, const char *password)
@@ -50,11 +54,11 @@ size_t socks_build_connect(uint8_t *out, const struct endpoint *destination)
 	return 6 + addr_bytes;
 }
 
-void socks_handshake_init(struct socks_handshake *handshake, bool offers_password)
+void socks_handshake_init(struct socks_handshake *handshake, enum socks_offer offer)
 {
 	memset(handshake, 0, sizeof(*handshake));
 	handshake->stage = SOCKS_STAGE_METHOD;
-	handshake->offers_password = offers_password;
+	handshake->offer = (uint8_t)offer;
 }
 
 /* Length of a reply as far as its first bytes tell; 5 bytes decide it. 0: malformed. */
@@ -82,15 +86,16 @@ static enum socks_event socks_finish_method(struct socks_handshake *handshake)
 		return SOCKS_EVENT_MALFORMED;
 	if (message[1] == SOCKS_METHOD_REJECTED)
 		return SOCKS_EVENT_NO_METHOD;
-	if (message[1] == SOCKS_METHOD_NONE) {
+	if (message[1] == SOCKS_METHOD_NONE && handshake->offer != SOCKS_OFFER_PASSWORD) {
 		handshake->stage = SOCKS_STAGE_REPLY;
 		return SOCKS_EVENT_SEND_REQUEST;
 	}
+	if (message[1] == SOCKS_METHOD_PASSWORD && handshake->offer != SOCKS_OFFER_NONE) {
+		handshake->stage = SOCKS_STAGE_AUTH;
+		return SOCKS_EVENT_SEND_AUTH;
+	}
 	/* a method that we did not offer must not be followed */
-	if (message[1] != SOCKS_METHOD_PASSWORD || !handshake->offers_password)
-		return SOCKS_EVENT_MALFORMED;
-	handshake->stage = SOCKS_STAGE_AUTH;
-	return SOCKS_EVENT_SEND_AUTH;
+	return SOCKS_EVENT_MALFORMED;
 }
 
 static enum socks_event socks_finish_auth(struct socks_handshake *handshake)

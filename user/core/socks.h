@@ -31,8 +31,15 @@ enum socks_reply {
 	SOCKS_REPLY_ADDRESS_UNSUPPORTED = 8,
 };
 
+/* The authentication methods of the greeting (RFC 1928 section 3). */
+enum socks_offer {
+	SOCKS_OFFER_NONE,     /* no authentication */
+	SOCKS_OFFER_EITHER,   /* user/password or no authentication, as the server likes */
+	SOCKS_OFFER_PASSWORD, /* user/password only: what must be offered when the password follows unasked */
+};
+
 /* Each writes one message to `out` (at least the matching _MAX_BYTES) and returns its length. */
-size_t socks_build_greeting(uint8_t *out, bool offer_password);
+size_t socks_build_greeting(uint8_t *out, enum socks_offer offer);
 /* user and password: 1..255 bytes each (RFC 1929 section 2). */
 size_t socks_build_auth(uint8_t *out, const char *username, const char *password);
 /* CONNECT to an IPv4 or IPv6 address. */
@@ -51,14 +58,14 @@ enum socks_event {
 
 struct socks_handshake {
 	uint8_t stage;
-	bool offers_password;
+	uint8_t offer;         /* enum socks_offer */
 	uint8_t reply;         /* enum socks_reply or an unassigned value */
 	struct endpoint bound; /* BND.ADDR and BND.PORT; a domain name leaves it zero */
 	uint16_t have;         /* bytes in `message` */
 	uint8_t message[SOCKS_REPLY_MAX_BYTES];
 };
 
-void socks_handshake_init(struct socks_handshake *handshake, bool offers_password);
+void socks_handshake_init(struct socks_handshake *handshake, enum socks_offer offer);
 /* At most so many more bytes belong to the handshake for sure: who reads no more takes none of the payload behind it.
  */
 size_t socks_handshake_wants(const struct socks_handshake *handshake);

@@ -43,6 +43,14 @@ static bool socks_client_has_password(const struct bridge *bridge)
 	return bridge->config->upstream.username[0];
 }
 
+static enum socks_offer socks_client_offer(const struct bridge *bridge)
+{
+	if (!socks_client_has_password(bridge))
+		return SOCKS_OFFER_NONE;
+	/* a password that is sent ahead must be asked for: the server would read it as the request otherwise */
+	return bridge->config->upstream.pipeline ? SOCKS_OFFER_PASSWORD : SOCKS_OFFER_EITHER;
+}
+
 static void socks_client_arm(struct bridge *bridge, struct conn *conn, uint64_t timeout_ns)
 {
 	wheel_arm(&bridge->wheel, &conn->timer, bridge->now_ns + timeout_ns);
@@ -51,7 +59,7 @@ static void socks_client_arm(struct bridge *bridge, struct conn *conn, uint64_t 
 void socks_client_dial(struct bridge *bridge, struct conn *conn)
 {
 	bridge->counters.dials++;
-	socks_handshake_init(&conn->handshake, socks_client_has_password(bridge));
+	socks_handshake_init(&conn->handshake, socks_client_offer(bridge));
 	socks_client_arm(bridge, conn, bridge->config->tcp.connect_timeout_ns);
 	uring_connect(bridge->uring, conn_start_op(bridge, conn, CONN_OP_CONNECT), conn->fd,
 		      (const struct sockaddr *)&bridge->upstream.server, bridge->upstream.server_bytes);
@@ -106,7 +114,7 @@ static size_t socks_client_build_auth(struct bridge *bridge, uint8_t *out)
 static void socks_client_send_pipelined(struct bridge *bridge, struct conn *conn)
 {
 	uint8_t *start = frame_data(bridge->pool, conn->frame) + FRAME_PAYLOAD_OFFSET;
-	size_t len = socks_build_greeting(start, socks_client_has_password(bridge));
+	size_t len = socks_build_greeting(start, socks_client_offer(bridge));
 
 	if (socks_client_has_password(bridge))
 		len += socks_client_build_auth(bridge, start + len);
@@ -155,12 +163,11 @@ void socks_client_connected(struct bridge *bridge, struct conn *conn, int32_t re
 	conn_move(bridge, conn, CONN_GREETING);
 	socks_client_arm(bridge, conn, bridge->config->tcp.handshake_timeout_ns);
 	start = frame_data(bridge->pool, conn->frame) + FRAME_PAYLOAD_OFFSET;
-	/* a password is sent ahead only if the server must take it: with two methods offered it may choose none */
 	if (bridge->config->upstream.pipeline)
 		socks_client_send_pipelined(bridge, conn);
 	else
 		socks_client_send(bridge, conn, FRAME_PAYLOAD_OFFSET,
-				  socks_build_greeting(start, socks_client_has_password(bridge)));
+				  socks_build_greeting(start, socks_client_offer(bridge)));
 	socks_client_receive(bridge, conn);
 }
 
