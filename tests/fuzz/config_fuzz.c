@@ -20,8 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		return 0;
 	}
 	assert(config.interface_count >= 1 && config.interface_count <= CONFIG_MAX_INTERFACES);
-	assert(memchr(config.upstream.name, 0, sizeof(config.upstream.name)));
-	assert(memchr(config.upstream.password, 0, sizeof(config.upstream.password)));
+	assert(memchr(config.upstreams[0].name, 0, sizeof(config.upstreams[0].name)));
+	assert(memchr(config.upstreams[0].password, 0, sizeof(config.upstreams[0].password)));
 	assert(memchr(config.control, 0, sizeof(config.control)));
 	return 0;
 }

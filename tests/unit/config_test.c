@@ -122,8 +122,8 @@ static void test_smallest(void **state)
 	assert_int_equal(config_parse(text, strlen(text), "t", &config, &error), 0);
 	assert_int_equal(config.interface_count, 1);
 	assert_string_equal(config.interfaces[0].name, "eth1");
-	assert_string_equal(config.upstream.name, "main");
-	assert_int_equal(config.upstream.server.port, be16(1080));
+	assert_string_equal(config.upstreams[0].name, "main");
+	assert_int_equal(config.upstreams[0].server.port, be16(1080));
 	assert_int_equal(config.tcp.max_flows, 65536);
 	assert_true(config.tcp.idle_timeout_ns == 7200000000000ull);
 	assert_string_equal(config.control, "/run/socksplice/control.sock");
@@ -132,8 +132,8 @@ static void test_smallest(void **state)
 	assert_int_equal(config.tcp.relay, CONFIG_RELAY_AUTO);
 	assert_int_equal(config.interfaces[0].hook, CONFIG_HOOK_AUTO);
 	assert_string_equal(config.bpf_pin, "/sys/fs/bpf/socksplice");
-	assert_int_equal(config.upstream.ports.first, 10000);
-	assert_int_equal(config.upstream.ports.last, 40000);
+	assert_int_equal(config.upstreams[0].ports.first, 10000);
+	assert_int_equal(config.upstreams[0].ports.last, 40000);
 }
 
 static void test_everything(void **state)
@@ -161,13 +161,13 @@ static void test_everything(void **state)
 	assert_int_equal(config.interfaces[0].xsk, CONFIG_XSK_COPY);
 	assert_string_equal(config.uplink, "eth0");
 	assert_int_equal(config.on_down, CONFIG_ON_DOWN_PASS);
-	assert_int_equal(config.upstream.server.addr.bytes[0], 0xfd);
-	assert_string_equal(config.upstream.password, "p: #w");
-	assert_true(config.upstream.pipeline);
-	assert_int_equal(config.upstream.ports.first, 2000);
-	assert_int_equal(config.upstream.ports.last, 2999);
-	assert_int_equal(config.upstream.source_count, 2);
-	assert_int_equal(config.upstream.sources[1].bytes[15], 3);
+	assert_int_equal(config.upstreams[0].server.addr.bytes[0], 0xfd);
+	assert_string_equal(config.upstreams[0].password, "p: #w");
+	assert_true(config.upstreams[0].pipeline);
+	assert_int_equal(config.upstreams[0].ports.first, 2000);
+	assert_int_equal(config.upstreams[0].ports.last, 2999);
+	assert_int_equal(config.upstreams[0].source_count, 2);
+	assert_int_equal(config.upstreams[0].sources[1].bytes[15], 3);
 	assert_string_equal(config.bpf_pin, "/sys/fs/bpf/x");
 	assert_int_equal(config.tcp.relay, CONFIG_RELAY_USERSPACE);
 	assert_int_equal(config.interfaces[0].hook, CONFIG_HOOK_XDP);

@@ -81,8 +81,8 @@ json_t *control_json_status(const struct config *config, const struct worker *wo
 	SET(root, "uptime_seconds", stats->uptime_ns / 1000000000);
 	json_object_set_new(root, "interfaces", control_json_interfaces(worker));
 	json_object_set_new(root, "upstream",
-			    json_pack("{s:s, s:o, s:I, s:I}", "name", config->upstream.name, "server",
-				      control_json_endpoint(&config->upstream.server), "dials",
+			    json_pack("{s:s, s:o, s:I, s:I}", "name", config->upstreams[0].name, "server",
+				      control_json_endpoint(&config->upstreams[0].server), "dials",
 				      (json_int_t)stats->bridge.dials, "connects_ok",
 				      (json_int_t)stats->bridge.connects_ok));
 	json_object_set_new(root, "flows", control_json_flow_counts(stats));

@@ -68,7 +68,7 @@ int flush_leftovers(const struct config *config, uint64_t *flows, char *error, u
 		return err;
 	upstream_init(&upstream, config);
 	upstream_find_route(&upstream);
-	err = ports_pool_create(&upstream.ports, config->upstream.ports.first, config->upstream.ports.last,
+	err = ports_pool_create(&upstream.ports, config->upstreams[0].ports.first, config->upstreams[0].ports.last,
 				upstream.source_count ? upstream.source_count : 1);
 	if (!err)
 		err = flush_flows(config, bpf, &upstream, flows);

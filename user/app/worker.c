@@ -133,7 +133,8 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	if (err)
 		return worker_fail(error, error_bytes, err,
 				   "io_uring (is it forbidden by kernel.io_uring_disabled or seccomp?)", "");
-	reserve_take(worker->bpf, config->upstream.ports.first, config->upstream.ports.last, worker->started_ns);
+	reserve_take(worker->bpf, config->upstreams[0].ports.first, config->upstreams[0].ports.last,
+		     worker->started_ns);
 	faults_read(&settings.faults, worker->started_ns);
 	err = bridge_create(&worker->bridge, &settings);
 	if (err)

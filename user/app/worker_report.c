@@ -150,7 +150,7 @@ static bool worker_describe_flow(struct worker *worker, uint32_t slot, struct wo
 	const struct flow *flow;
 
 	memset(row, 0, sizeof(*row));
-	memcpy(row->upstream, worker->config->upstream.name, sizeof(row->upstream));
+	memcpy(row->upstream, worker->config->upstreams[0].name, sizeof(row->upstream));
 	if (slot >= stack_slots) {
 		row->spliced = true;
 		return splice_describe(bridge_splice(worker->bridge), slot - stack_slots, worker_now_ns(),

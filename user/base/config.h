@@ -14,6 +14,7 @@
 #include "addr.h"
 
 #define CONFIG_MAX_INTERFACES 8
+#define CONFIG_MAX_UPSTREAMS 16
 #define CONFIG_MAX_SOURCES 64
 #define CONFIG_MAX_CREDENTIAL 255 /* RFC 1929: one length byte */
 
@@ -75,7 +76,8 @@ struct config {
 	char uplink[IFNAMSIZ]; /* empty: by route */
 	enum config_on_down on_down;
 	char bpf_pin[256]; /* directory on a bpffs */
-	struct config_upstream upstream;
+	struct config_upstream upstreams[CONFIG_MAX_UPSTREAMS];
+	uint32_t upstream_count;
 	struct config_tcp tcp;
 	char control[108]; /* path of the control socket: sizeof(sockaddr_un.sun_path) */
 	enum config_log_level log_level;

@@ -94,8 +94,8 @@ static int bridge_create_splice(struct bridge *bridge, const struct bridge_setti
 	if (!bridge->early_data)
 		return -ENOMEM;
 	upstream_find_route(&bridge->upstream);
-	err = ports_pool_create(&bridge->upstream.ports, settings->config->upstream.ports.first,
-				settings->config->upstream.ports.last,
+	err = ports_pool_create(&bridge->upstream.ports, settings->config->upstreams[0].ports.first,
+				settings->config->upstreams[0].ports.last,
 				bridge->upstream.source_count ? bridge->upstream.source_count : 1);
 	if (err)
 		return err;

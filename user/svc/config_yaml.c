@@ -34,7 +34,7 @@ static const struct config config_defaults = {
 		.half_open = 4096,
 		.half_open_per_source = 256},
 	.bpf_pin = "/sys/fs/bpf/socksplice",
-	.upstream = {.ports = {10000, 40000}},
+	.upstreams = {[0 ... CONFIG_MAX_UPSTREAMS - 1] = {.ports = {10000, 40000}}},
 	.control = "/run/socksplice/control.sock",
 	.log_level = CONFIG_LOG_INFO,
 	.log_file = "stderr",
@@ -378,7 +378,7 @@ static int config_read_mapping(const struct config_reader *reader, const yaml_no
 static int config_check_whole(const struct config_reader *reader, const yaml_node_t *root)
 {
 	const struct config *config = reader->out;
-	const struct config_upstream *upstream = &config->upstream;
+	const struct config_upstream *upstream = &config->upstreams[0];
 
 	if (!upstream->username[0] != !upstream->password[0])
 		return config_fail(reader, &root->start_mark,

@@ -40,7 +40,7 @@ static const struct {
 
 static bool socks_client_has_password(const struct bridge *bridge)
 {
-	return bridge->config->upstream.username[0];
+	return bridge->config->upstreams[0].username[0];
 }
 
 static enum socks_offer socks_client_offer(const struct bridge *bridge)
@@ -48,7 +48,7 @@ static enum socks_offer socks_client_offer(const struct bridge *bridge)
 	if (!socks_client_has_password(bridge))
 		return SOCKS_OFFER_NONE;
 	/* a password that is sent ahead must be asked for: the server would read it as the request otherwise */
-	return bridge->config->upstream.pipeline ? SOCKS_OFFER_PASSWORD : SOCKS_OFFER_EITHER;
+	return bridge->config->upstreams[0].pipeline ? SOCKS_OFFER_PASSWORD : SOCKS_OFFER_EITHER;
 }
 
 static void socks_client_arm(struct bridge *bridge, struct conn *conn, uint64_t timeout_ns)
@@ -107,7 +107,7 @@ static size_t socks_client_build_request(struct bridge *bridge, struct conn *con
 
 static size_t socks_client_build_auth(struct bridge *bridge, uint8_t *out)
 {
-	return socks_build_auth(out, bridge->config->upstream.username, bridge->config->upstream.password);
+	return socks_build_auth(out, bridge->config->upstreams[0].username, bridge->config->upstreams[0].password);
 }
 
 /* Everything in one flight; the server's answers are still checked one by one. */
@@ -163,7 +163,7 @@ void socks_client_connected(struct bridge *bridge, struct conn *conn, int32_t re
 	conn_move(bridge, conn, CONN_GREETING);
 	socks_client_arm(bridge, conn, bridge->config->tcp.handshake_timeout_ns);
 	start = frame_data(bridge->pool, conn->frame) + FRAME_PAYLOAD_OFFSET;
-	if (bridge->config->upstream.pipeline)
+	if (bridge->config->upstreams[0].pipeline)
 		socks_client_send_pipelined(bridge, conn);
 	else
 		socks_client_send(bridge, conn, FRAME_PAYLOAD_OFFSET,
@@ -182,7 +182,7 @@ void socks_client_sent(struct bridge *bridge, struct conn *conn, int32_t res)
 static void socks_client_send_auth(struct bridge *bridge, struct conn *conn)
 {
 	conn_move(bridge, conn, CONN_AUTHENTICATING);
-	if (!bridge->config->upstream.pipeline)
+	if (!bridge->config->upstreams[0].pipeline)
 		socks_client_send(
 			bridge, conn, SOCKS_AUTH_OFFSET,
 			socks_client_build_auth(bridge, frame_data(bridge->pool, conn->frame) + SOCKS_AUTH_OFFSET));
@@ -194,7 +194,7 @@ static void socks_client_send_request(struct bridge *bridge, struct conn *conn)
 	offload_clamp(bridge, conn);
 	/* from here on the server dials the target, which may take as long as any connect */
 	socks_client_arm(bridge, conn, bridge->config->tcp.connect_timeout_ns);
-	if (!bridge->config->upstream.pipeline)
+	if (!bridge->config->upstreams[0].pipeline)
 		socks_client_send(bridge, conn, SOCKS_CONNECT_OFFSET,
 				  socks_client_build_request(
 					  bridge, conn, frame_data(bridge->pool, conn->frame) + SOCKS_CONNECT_OFFSET));

@@ -157,9 +157,9 @@ static struct flow_entry *splice_new_entry(struct splice *splice, uint32_t index
 	entry->offered.flags =
 		(uint8_t)((syn->has_timestamp ? FLOW_OPTION_TIMESTAMPS : 0) |
 			  (syn->sack_permitted ? FLOW_OPTION_SACK : 0) | (syn->has_wscale ? FLOW_OPTION_WSCALE : 0));
-	entry->flags = splice->config->upstream.pipeline ? FLOW_FLAG_CLAMP_AT_SYNACK : 0;
-	up->dst = splice->config->upstream.server.addr;
-	up->dport = splice->config->upstream.server.port;
+	entry->flags = splice->config->upstreams[0].pipeline ? FLOW_FLAG_CLAMP_AT_SYNACK : 0;
+	up->dst = splice->config->upstreams[0].server.addr;
+	up->dport = splice->config->upstreams[0].server.port;
 	up->ifindex = entry->upstream_ifindex = (uint32_t)splice->upstream->route.ifindex;
 	down->src = syn->link.src.addr;
 	down->sport = syn->link.src.port;

@@ -40,15 +40,15 @@ static uint32_t upstream_hash_name(const char *name)
 
 void upstream_init(struct upstream *upstream, const struct config *config)
 {
-	const struct endpoint *server = &config->upstream.server;
+	const struct endpoint *server = &config->upstreams[0].server;
 
 	memset(upstream, 0, sizeof(*upstream));
-	upstream->settings = &config->upstream;
-	upstream->id = upstream_hash_name(config->upstream.name);
+	upstream->settings = &config->upstreams[0];
+	upstream->id = upstream_hash_name(config->upstreams[0].name);
 	memcpy(upstream->uplink, config->uplink, sizeof(upstream->uplink));
 	upstream->server_bytes = upstream_sockaddr(&server->addr, server->port, &upstream->server);
-	upstream->source_count = config->upstream.source_count;
-	memcpy(upstream->sources, config->upstream.sources, sizeof(upstream->sources));
+	upstream->source_count = config->upstreams[0].source_count;
+	memcpy(upstream->sources, config->upstreams[0].sources, sizeof(upstream->sources));
 }
 
 void upstream_release(struct upstream *upstream)
