@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Of all maps together: a daemon adopts pinned maps of its own version only. */
-#define CFG_ABI_VERSION 2
+#define CFG_ABI_VERSION 3
 
 /* Most AF_XDP queues that one program serves: key space of the `xsks` map. */
 #define CFG_MAX_QUEUES 64
@@ -54,19 +54,25 @@ struct bpf_port {
 	__u32 tap_slot; /* of `taps` */
 };
 
-/* Most interfaces that share one program: size of the `ports` map. */
-#define CFG_MAX_PORTS 16
+/* Most interfaces that share one program, those of clients and uplinks: size of the `ports` map. */
+#define CFG_MAX_PORTS 32
+
+/* Most ranges of source ports that are noted. */
+#define CFG_MAX_RESERVED 32
+
+struct bpf_reserved {
+	__u16 first, last; /* 0: none */
+};
 
 /* Entry of the `owner` array: who made and last used the pinned maps. */
 struct bpf_owner {
-	__u64 netns;                         /* cookie of the network namespace */
-	__u64 daemon;                        /* id of the process that serves now or did last */
-	__u16 reserved_first, reserved_last; /* source ports that were registered as reserved; 0: none */
-	__u32 pad;
+	__u64 netns;                                    /* cookie of the network namespace */
+	__u64 daemon;                                   /* id of the process that serves now or did last */
+	struct bpf_reserved reserved[CFG_MAX_RESERVED]; /* source ports that were registered as reserved */
 };
 
 _Static_assert(sizeof(struct bpf_port) == 16, "shared with the kernel programs");
 _Static_assert(sizeof(struct bpf_cfg) == 32, "shared with the kernel programs");
-_Static_assert(sizeof(struct bpf_owner) == 24, "shared with the kernel programs");
+_Static_assert(sizeof(struct bpf_owner) == 144, "shared with the kernel programs");
 
 #endif

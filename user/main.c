@@ -8,6 +8,7 @@
 #include "ctl.h"
 #include "doctor.h"
 #include "flush.h"
+#include "log.h"
 #include "run.h"
 
 #define EXIT_USAGE 2
@@ -25,6 +26,8 @@ static const char main_help[] =
 	"  socksplice status [-c FILE | --control PATH] [--json]   is it working?\n"
 	"  socksplice stats  [-c FILE | --control PATH] [--json]   every counter\n"
 	"  socksplice flows  [-c FILE | --control PATH] [--json]   connections now\n"
+	"  socksplice upstreams [-c FILE | --control PATH] [--json]   each upstream: state, connections, failures, "
+	"latency\n"
 	"  socksplice trace  [-c FILE | --control PATH] [ADDRESS]  the life of the next connection (of that client)\n"
 	"  socksplice stop   [-c FILE | --control PATH] [--flush]  ends the daemon; spliced connections live on, with\n"
 	"                    --flush everything is reset and removed (-c FILE: also when no daemon runs)\n"
@@ -49,6 +52,13 @@ struct main_options {
 
 static struct config main_config;
 
+/* What reading the configuration has to say, before there is a log. */
+static void main_log(enum log_level level, const char *line)
+{
+	(void)level;
+	fprintf(stderr, "socksplice: %s\n", line);
+}
+
 static int main_load(const struct main_options *options)
 {
 	const char *path = options->config_path ? options->config_path : main_default_config;
@@ -62,15 +72,19 @@ static int main_load(const struct main_options *options)
 
 static int main_run(const struct main_options *options)
 {
-	int code = main_load(options);
+	int code;
 
+	log_set_sink(main_log, LOG_LEVEL_WARN);
+	code = main_load(options);
 	return code ? code : run_daemon(&main_config);
 }
 
 static int main_check(const struct main_options *options)
 {
-	int code = main_load(options);
+	int code;
 
+	log_set_sink(main_log, LOG_LEVEL_WARN);
+	code = main_load(options);
 	if (!code)
 		printf("%s: all right\n", options->config_path ? options->config_path : main_default_config);
 	return code;
@@ -129,7 +143,7 @@ static int main_dispatch(const char *command, const struct main_options *options
 	if (!strcmp(command, "doctor"))
 		return main_doctor(options);
 	if (!strcmp(command, "status") || !strcmp(command, "stats") || !strcmp(command, "flows") ||
-	    !strcmp(command, "trace") || !strcmp(command, "stop"))
+	    !strcmp(command, "upstreams") || !strcmp(command, "trace") || !strcmp(command, "stop"))
 		return main_ask(command, options);
 	fprintf(stderr, "socksplice: unknown command \"%s\"; --help lists them\n", command);
 	return EXIT_USAGE;

@@ -101,7 +101,10 @@ static void run_log_ready(const struct config *config, const struct worker *work
 	}
 	if (config->on_down == CONFIG_ON_DOWN_PASS)
 		log_warn("on-down: pass: while no daemon runs, what should be proxied goes out directly");
-	log_info("ready: TCP goes to upstream %s", config->upstreams[0].name);
+	if (config->upstream_count == 1)
+		log_info("ready: TCP goes to upstream %s", config->upstreams[0].name);
+	else
+		log_info("ready: TCP goes to %u upstreams, by weight", config->upstream_count);
 }
 
 /* From a control socket on: nothing is touched while another daemon has it. */

@@ -60,7 +60,7 @@ enum control_request control_parse(const char *line, size_t bytes)
 		[CONTROL_STATUS] = "status",         [CONTROL_STATS] = "stats",
 		[CONTROL_FLOWS] = "flows",           [CONTROL_STOP] = "stop",
 		[CONTROL_STOP_FLUSH] = "stop-flush", [CONTROL_TRACE] = "trace",
-		[CONTROL_TRACE_READ] = "trace-read",
+		[CONTROL_TRACE_READ] = "trace-read", [CONTROL_UPSTREAMS] = "upstreams",
 	};
 	static const char trace_of[] = "trace ";
 
@@ -182,19 +182,33 @@ static void control_answer_error(struct control_client *client, const char *text
 	control_answer(client, json_pack("{s:s}", "error", text));
 }
 
-static void control_answer_stats(struct control *control, struct control_client *client, enum control_request request)
+static void control_answer_stats(struct control *control, struct control_client *client)
 {
 	struct worker_stats *stats = calloc(1, sizeof(*stats));
 
-	if (!stats)
-		return;
-	if (worker_read_stats(control->worker, stats))
-		control_answer_error(client, "the data path does not answer");
+	if (stats && !worker_read_stats(control->worker, stats))
+		control_answer(client, control_json_stats(stats));
 	else
-		control_answer(client, request == CONTROL_STATUS
-					       ? control_json_status(control->config, control->worker, stats)
-					       : control_json_stats(stats));
+		control_answer_error(client, "the data path does not answer");
 	free(stats);
+}
+
+/* `status` and `upstreams` */
+static void control_answer_upstreams(struct control *control, struct control_client *client,
+				     enum control_request request)
+{
+	struct worker_upstream *rows = calloc(UPSTREAMS_SLOTS, sizeof(*rows));
+	struct worker_stats *stats = calloc(1, sizeof(*stats));
+	int count = rows ? worker_read_upstreams(control->worker, rows) : -ENOMEM;
+
+	if (count < 0 || !stats || (request == CONTROL_STATUS && worker_read_stats(control->worker, stats)))
+		control_answer_error(client, "the data path does not answer");
+	else if (request == CONTROL_UPSTREAMS)
+		control_answer(client, control_json_upstreams(rows, (uint32_t)count));
+	else
+		control_answer(client, control_json_status(control->worker, stats, rows, (uint32_t)count));
+	free(stats);
+	free(rows);
 }
 
 /* One element after the other: memory does not grow with the number of flows. */
@@ -294,7 +308,8 @@ static void control_handle(struct control *control, struct control_client *clien
 	}
 	request = end ? control_parse(line, (size_t)(end - line)) : CONTROL_INVALID;
 	if (request == CONTROL_INVALID)
-		control_answer_error(client, "unknown request; status, stats, flows, stop and trace are known");
+		control_answer_error(client,
+				     "unknown request; status, stats, flows, upstreams, stop and trace are known");
 	else if (request == CONTROL_FLOWS)
 		control_answer_flows(control, client);
 	else if (request == CONTROL_STOP || request == CONTROL_STOP_FLUSH)
@@ -303,8 +318,10 @@ static void control_handle(struct control *control, struct control_client *clien
 		control_answer_trace(control, client, line, (size_t)(end - line));
 	else if (request == CONTROL_TRACE_READ)
 		control_answer_trace_read(control, client);
+	else if (request == CONTROL_STATS)
+		control_answer_stats(control, client);
 	else
-		control_answer_stats(control, client, request);
+		control_answer_upstreams(control, client, request);
 }
 
 enum control_end control_serve(struct control *control, struct worker *worker, int stop_fd)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The control socket: a person's or a script's window into the running
- * daemon. One request of one line per connection (`status`, `stats`, `flows`,
+ * daemon. One request of one line per connection (`status`, `stats`, `flows`, `upstreams`,
  * `stop`, `stop-flush`, `trace` [ADDRESS], `trace-read`), answered by one JSON
  * text. Served on the main thread; only root may connect.
  */
@@ -26,6 +26,7 @@ enum control_request {
 	CONTROL_STOP_FLUSH,
 	CONTROL_TRACE, /* may be followed by a blank and an address */
 	CONTROL_TRACE_READ,
+	CONTROL_UPSTREAMS,
 	CONTROL_INVALID
 };
 

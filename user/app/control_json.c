@@ -21,7 +21,7 @@ static void control_format_endpoint(const struct endpoint *endpoint, char *out, 
 	}
 }
 
-static json_t *control_json_endpoint(const struct endpoint *endpoint)
+json_t *control_json_endpoint(const struct endpoint *endpoint)
 {
 	char text[INET6_ADDRSTRLEN + 10];
 
@@ -71,7 +71,8 @@ static json_t *control_json_flow_counts(const struct worker_stats *stats)
 			 "relaying", (int)stats->bridge_gauges.relaying, "spliced", (int)stats->splice_gauges.live);
 }
 
-json_t *control_json_status(const struct config *config, const struct worker *worker, const struct worker_stats *stats)
+json_t *control_json_status(const struct worker *worker, const struct worker_stats *stats,
+			    const struct worker_upstream *upstreams, uint32_t upstream_count)
 {
 	json_t *root = json_object();
 
@@ -80,11 +81,7 @@ json_t *control_json_status(const struct config *config, const struct worker *wo
 	SET(root, "pid", getpid());
 	SET(root, "uptime_seconds", stats->uptime_ns / 1000000000);
 	json_object_set_new(root, "interfaces", control_json_interfaces(worker));
-	json_object_set_new(root, "upstream",
-			    json_pack("{s:s, s:o, s:I, s:I}", "name", config->upstreams[0].name, "server",
-				      control_json_endpoint(&config->upstreams[0].server), "dials",
-				      (json_int_t)stats->bridge.dials, "connects_ok",
-				      (json_int_t)stats->bridge.connects_ok));
+	json_object_set_new(root, "upstreams", control_json_upstreams_short(upstreams, upstream_count));
 	json_object_set_new(root, "flows", control_json_flow_counts(stats));
 	json_object_set_new(root, "simd", json_string(stats->simd));
 	json_object_set_new(root, "fallbacks", control_json_fallbacks(worker, stats));

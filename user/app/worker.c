@@ -121,7 +121,9 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 		.bpf = worker->bpf,
 		.segment_bytes = {(uint16_t)(mtu - TCP_IPV4_HEADER_BYTES - TCP_TIMESTAMP_BYTES),
 				  (uint16_t)(mtu - TCP_IPV6_HEADER_BYTES - TCP_TIMESTAMP_BYTES)},
+		.now_ns = worker->started_ns,
 		.ctx = worker,
+		.uplinks_changed = worker_follow_uplinks,
 		.flush_transmissions = worker_flush,
 		.port_of = worker_port_of,
 		.ifindex_of = worker_ifindex_of,
@@ -133,12 +135,13 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	if (err)
 		return worker_fail(error, error_bytes, err,
 				   "io_uring (is it forbidden by kernel.io_uring_disabled or seccomp?)", "");
-	reserve_take(worker->bpf, config->upstreams[0].ports.first, config->upstreams[0].ports.last,
-		     worker->started_ns);
 	faults_read(&settings.faults, worker->started_ns);
 	err = bridge_create(&worker->bridge, &settings);
 	if (err)
 		return worker_fail(error, error_bytes, err, "connection table and receive buffers", "");
+	worker_reserve_ports(worker);
+	/* its thread begins here, where none is pinned to a CPU yet */
+	worker->resolver_fd = bridge_resolver_fd(worker->bridge);
 	err = worker_create_stack(worker);
 	if (err)
 		return worker_fail(error, error_bytes, err, "flow table (tcp.max-flows)", "");
@@ -176,7 +179,7 @@ int worker_create(struct worker **out, const struct config *config, char *error,
 	if (!worker)
 		return worker_fail(error, error_bytes, err, "worker", "");
 	worker->config = config;
-	worker->netlink_fd = -1;
+	worker->netlink_fd = worker->resolver_fd = -1;
 	worker->mailbox.wake_fd = -1;
 	worker->started_ns = worker_now_ns();
 	csum_select(config->performance.enable_simd);
@@ -211,7 +214,7 @@ int worker_start(struct worker *worker, char *error, uint32_t error_bytes)
 	for (uint32_t i = 0; i < worker->socket_count; i++)
 		xsk_refill(&worker->sockets[i], 0);
 	/* the guard of the uplink before the first packet of a client */
-	err = worker_attach_uplink(worker, error, error_bytes);
+	err = worker_attach_uplinks(worker, error, error_bytes);
 	if (err)
 		return err;
 	err = pthread_create(&worker->thread, NULL, worker_run, worker);

@@ -74,6 +74,24 @@ struct worker_stats {
 	const char *simd; /* name of the checksum routine in use */
 };
 
+/* One upstream, as `socksplice upstreams` shows it. */
+struct worker_upstream {
+	char name[64];
+	char host[CONFIG_MAX_HOST + 1]; /* empty: given by address */
+	struct endpoint server;         /* as it is dialled now; zero while the name is not resolved */
+	const char *state;              /* static */
+	uint64_t until_ns;              /* failed: from now to the next probe */
+	uint32_t weight, mark, addresses;
+	uint32_t spliced, relaying, dialing;
+	uint32_t pool_target, warm, warming;
+	struct upstream_counters counters;
+	struct upstream_latency dial, handshake;
+	uint32_t ports_total, ports_in_use;
+	uint64_t ports_exhausted;
+	char uplink[IFNAMSIZ]; /* empty: there is no way now */
+	bool local;            /* on this machine */
+};
+
 struct worker_flow_row {
 	bool spliced;
 	struct splice_flow splice;  /* spliced: this ... */
@@ -104,6 +122,15 @@ int worker_read_stats(struct worker *worker, struct worker_stats *out);
  * or -ETIMEDOUT. Between calls flows come and go; one call is consistent.
  */
 int worker_read_flows(struct worker *worker, uint32_t *cursor, struct worker_flow_row *rows, uint32_t max);
+
+/* All upstreams, at most UPSTREAMS_SLOTS rows; how many, or -ETIMEDOUT. */
+int worker_read_upstreams(struct worker *worker, struct worker_upstream *rows);
+/*
+ * Goes over to the upstreams of another configuration, see upstreams_reload(): on its thread, with programs at new
+ * uplinks and new ports reserved. `config` is not needed afterwards. 0, or -errno with `error` for a person, and
+ * nothing has changed; -ETIMEDOUT: the thread does not answer.
+ */
+int worker_reload_upstreams(struct worker *worker, const struct config *config, char *error, uint32_t error_bytes);
 
 /* The next new connection (of `client`, if not NULL) is recorded; then what is there so far. 0 or -ETIMEDOUT. */
 int worker_trace_arm(struct worker *worker, const struct addr *client);

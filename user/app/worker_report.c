@@ -8,6 +8,7 @@
 #include "worker_priv.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -144,22 +145,29 @@ static uint64_t worker_flow_slots(const struct worker *worker)
 	return (uint64_t)worker->config->tcp.max_flows + splice_entries(bridge_splice(worker->bridge));
 }
 
+static void worker_name_upstream(struct worker_flow_row *row, const char *name)
+{
+	snprintf(row->upstream, sizeof(row->upstream), "%s", name ? name : "-");
+}
+
 static bool worker_describe_flow(struct worker *worker, uint32_t slot, struct worker_flow_row *row)
 {
 	uint32_t stack_slots = worker->config->tcp.max_flows;
 	const struct flow *flow;
 
 	memset(row, 0, sizeof(*row));
-	memcpy(row->upstream, worker->config->upstreams[0].name, sizeof(row->upstream));
 	if (slot >= stack_slots) {
 		row->spliced = true;
-		return splice_describe(bridge_splice(worker->bridge), slot - stack_slots, worker_now_ns(),
-				       &row->splice);
+		if (!splice_describe(bridge_splice(worker->bridge), slot - stack_slots, worker_now_ns(), &row->splice))
+			return false;
+		worker_name_upstream(row, row->splice.upstream);
+		return true;
 	}
 	flow = stack_flow_at(worker->stack, slot);
 	if (!flow)
 		return false;
 	stack_flow_describe(worker->stack, flow, &row->flow);
+	worker_name_upstream(row, bridge_flow_upstream(worker->bridge, flow));
 	row->upstream_state = bridge_flow_state(worker->bridge, flow);
 	row->not_spliced = bridge_flow_refusal(worker->bridge, flow);
 	return true;
@@ -177,6 +185,68 @@ static int worker_report_flows(struct worker *worker)
 	for (; box->cursor < end && filled < box->rows_max; box->cursor++)
 		filled += worker_describe_flow(worker, box->cursor, &box->rows[filled]);
 	return (int)filled;
+}
+
+static void worker_report_upstream(const struct upstreams *upstreams, uint32_t slot, struct worker_upstream *out)
+{
+	const struct upstream *upstream = &upstreams->list[slot];
+	const struct upstream_health *health = &upstreams->health[slot];
+	uint64_t now_ns = worker_now_ns();
+
+	*out = (struct worker_upstream){
+		.state = upstream_health_name(health),
+		.until_ns =
+			health->state == UPSTREAM_FAILED && health->until_ns > now_ns ? health->until_ns - now_ns : 0,
+		.weight = health->weight,
+		.mark = upstream->settings.mark,
+		.addresses = upstream->addr_count,
+		.spliced = upstream->spliced,
+		.relaying = upstream->relaying,
+		.dialing = upstream->dialing,
+		.pool_target = upstreams_pool_target(upstreams, slot),
+		.warm = upstream->warm,
+		.warming = upstream->warming,
+		.counters = upstream->counters,
+		.dial = upstream->dial,
+		.handshake = upstream->handshake,
+		.ports_total = upstream->ports.total,
+		.ports_in_use = upstream->ports.in_use,
+		.ports_exhausted = upstream->ports.exhausted,
+		.local = upstream->routed && upstream->route.local,
+	};
+	out->server.port = upstream->settings.server.port;
+	if (upstream->addr_count)
+		out->server.addr = *upstream_address(upstream);
+	memcpy(out->name, upstream->settings.name, sizeof(out->name));
+	memcpy(out->host, upstream->settings.host, sizeof(out->host));
+	if (upstream->routed)
+		memcpy(out->uplink, upstream->ifname, sizeof(out->uplink));
+}
+
+/* Those of the configuration in its order, then removed ones that still carry something. */
+static int worker_report_upstreams(const struct upstreams *upstreams, struct worker_upstream *rows)
+{
+	int count = 0;
+
+	for (uint32_t i = 0; i < upstreams->count; i++)
+		worker_report_upstream(upstreams, upstreams->slots[i], &rows[count++]);
+	for (uint32_t i = 0; i < upstreams->used; i++)
+		if (!upstreams->health[i].present && (upstreams->list[i].conns || upstreams->list[i].entries))
+			worker_report_upstream(upstreams, i, &rows[count++]);
+	return count;
+}
+
+static int worker_take_upstreams(struct worker *worker)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	int err = bridge_reload_upstreams(worker->bridge, box->reload, box->error, box->error_bytes);
+
+	if (err)
+		return err;
+	worker_follow_uplinks(worker);
+	worker_reserve_ports(worker);
+	worker_watch_resolver(worker);
+	return 0;
 }
 
 void worker_answer(struct worker *worker)
@@ -197,6 +267,10 @@ void worker_answer(struct worker *worker)
 	} else if (box->question == WORKER_ASK_TRACE_READ) {
 		*box->trace = *bridge_trace(worker->bridge);
 		box->result = 0;
+	} else if (box->question == WORKER_ASK_UPSTREAMS) {
+		box->result = worker_report_upstreams(bridge_upstreams(worker->bridge), box->upstreams);
+	} else if (box->question == WORKER_ASK_RELOAD_UPSTREAMS) {
+		box->result = worker_take_upstreams(worker);
 	}
 	if (box->question != WORKER_ASK_NOTHING) {
 		box->question = WORKER_ASK_NOTHING;
@@ -231,6 +305,37 @@ int worker_read_stats(struct worker *worker, struct worker_stats *out)
 	pthread_mutex_lock(&box->lock);
 	box->stats = out;
 	result = worker_ask(box, WORKER_ASK_STATS);
+	pthread_mutex_unlock(&box->lock);
+	pthread_mutex_unlock(&box->callers);
+	return result;
+}
+
+int worker_read_upstreams(struct worker *worker, struct worker_upstream *rows)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	int result;
+
+	pthread_mutex_lock(&box->callers);
+	pthread_mutex_lock(&box->lock);
+	box->upstreams = rows;
+	result = worker_ask(box, WORKER_ASK_UPSTREAMS);
+	pthread_mutex_unlock(&box->lock);
+	pthread_mutex_unlock(&box->callers);
+	return result;
+}
+
+int worker_reload_upstreams(struct worker *worker, const struct config *config, char *error, uint32_t error_bytes)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	int result;
+
+	snprintf(error, error_bytes, "the data path does not answer");
+	pthread_mutex_lock(&box->callers);
+	pthread_mutex_lock(&box->lock);
+	box->reload = config;
+	box->error = error;
+	box->error_bytes = error_bytes;
+	result = worker_ask(box, WORKER_ASK_RELOAD_UPSTREAMS);
 	pthread_mutex_unlock(&box->lock);
 	pthread_mutex_unlock(&box->callers);
 	return result;

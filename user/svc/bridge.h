@@ -14,6 +14,7 @@
 #include "splice.h"
 #include "stack.h"
 #include "trace.h"
+#include "upstreams.h"
 #include "uring.h"
 
 /* Completions whose op is at least this belong to the bridge; smaller ones are the worker's own. */
@@ -29,6 +30,8 @@
 	X(dial_no_descriptor)                                                                                          \
 	X(dial_no_slot)  /* connections that are still being closed hold all slots */                                  \
 	X(dial_no_frame) /* the frame pool is empty */                                                                 \
+	X(no_upstream)   /* none is there to choose: names that are not resolved yet */                                \
+	X(dialled_again) /* another address or another upstream, the client did not notice */                          \
 	X(handshake_timed_out)                                                                                         \
 	X(handshake_closed) /* the upstream closed before it replied */                                                \
 	X(handshake_malformed)                                                                                         \
@@ -83,12 +86,15 @@ struct bridge_settings {
 	struct bpfload *bpf;
 	uint16_t segment_bytes[2]; /* payload of a full segment over IPv4 and over IPv6, for the receive buffers */
 	struct bridge_faults faults;
+	uint64_t now_ns;
 	void *ctx;
 	/* Everything that was given to the stack's transmit is on its way when this returns. */
 	void (*flush_transmissions)(void *ctx);
 	/* The interface of a port of the stack; the port of an interface, or -1 */
 	uint32_t (*ifindex_of)(void *ctx, uint16_t port);
 	int (*port_of)(void *ctx, uint32_t ifindex);
+	/* An upstream is reached by another interface now: programs must be there before the next dial. */
+	void (*uplinks_changed)(void *ctx);
 };
 
 /* Before uring_enable(). All that `settings` points to must outlive the bridge. 0 or -errno. */
@@ -114,11 +120,16 @@ uint64_t bridge_next_timer_ns(const struct bridge *bridge);
 uint32_t bridge_reset_some(struct bridge *bridge, uint32_t max);
 /* The same for flows of the kernel. */
 uint32_t bridge_flush_spliced(struct bridge *bridge, uint32_t max);
-/* The way to the upstream may have changed; true: it leaves by another interface now (bridge_upstream()). */
+/* The ways to upstreams may have changed; true: one leaves by another interface now (bridge_upstreams()). */
 bool bridge_update_routes(struct bridge *bridge);
 void bridge_update_next_hop(struct bridge *bridge);
 struct trace *bridge_trace(struct bridge *bridge);
-const struct upstream *bridge_upstream(const struct bridge *bridge);
+const struct upstreams *bridge_upstreams(const struct bridge *bridge);
+/* See upstreams_reload(); on the bridge's thread. */
+int bridge_reload_upstreams(struct bridge *bridge, const struct config *config, char *error, uint32_t error_bytes);
+/* Descriptor that is readable when names have been resolved, then bridge_resolved(); -1: no upstream has one. */
+int bridge_resolver_fd(struct bridge *bridge);
+void bridge_resolved(struct bridge *bridge);
 struct splice *bridge_splice(struct bridge *bridge);
 /* Connections that still wait for completions or are live. */
 uint32_t bridge_connections(const struct bridge *bridge);
@@ -127,6 +138,8 @@ const struct bridge_counters *bridge_counters(const struct bridge *bridge);
 void bridge_gauges(const struct bridge *bridge, struct bridge_gauges *out);
 /* Why this flow is not the kernel's, static; NULL: it is on its way there. */
 const char *bridge_flow_refusal(const struct bridge *bridge, const struct flow *flow);
+/* Name of the upstream of this flow's connection; NULL: it has none. */
+const char *bridge_flow_upstream(const struct bridge *bridge, const struct flow *flow);
 /* Name of the state of this flow's connection, static. */
 const char *bridge_flow_state(const struct bridge *bridge, const struct flow *flow);
 

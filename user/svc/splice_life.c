@@ -110,10 +110,11 @@ static void splice_linger_over(void *ctx, struct wheel_timer *timer, uint64_t no
 	splice_release(splice, index, now_ns);
 }
 
-void splice_forget_next_hop(struct splice *splice)
+void splice_forget_next_hop(struct splice *splice, uint32_t slot)
 {
 	for (uint32_t i = 0; i < splice->used; i++)
-		__atomic_store_n(&splice_at(splice, i)->half[FLOW_UP].mac_valid, 0, __ATOMIC_RELAXED);
+		if (splice->slots[i].upstream == slot)
+			__atomic_store_n(&splice_at(splice, i)->half[FLOW_UP].mac_valid, 0, __ATOMIC_RELAXED);
 }
 
 static uint64_t splice_last_ns(const struct flow_entry *entry)
