@@ -217,6 +217,7 @@ int worker_start(struct worker *worker, char *error, uint32_t error_bytes)
 	err = worker_attach_uplinks(worker, error, error_bytes);
 	if (err)
 		return err;
+	worker_attach_inherited(worker);
 	err = pthread_create(&worker->thread, NULL, worker_run, worker);
 	if (err)
 		return worker_fail(error, error_bytes, -err, "starting the data-path thread", "");

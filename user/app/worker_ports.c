@@ -333,15 +333,18 @@ static bool worker_is_lan(const struct worker *worker, int ifindex)
 	return false;
 }
 
-static int worker_tell_uplink(struct worker *worker, const struct upstream *upstream)
+static int worker_tell_uplink(struct worker *worker, int ifindex)
 {
 	struct bpf_port out = {.flags = CFG_PORT_UPLINK};
 	struct topo_interface topo;
+	char name[IFNAMSIZ];
 	int err;
 
-	if (!upstream->routed || upstream->route.local || worker_is_lan(worker, upstream->route.ifindex))
+	if (worker_is_lan(worker, ifindex))
 		return 0;
-	err = topo_read_interface(upstream->ifname, &topo);
+	if (!if_indextoname((unsigned int)ifindex, name))
+		return -ENODEV;
+	err = topo_read_interface(name, &topo);
 	if (err)
 		return err;
 	if (topo.is_virtual)
@@ -350,17 +353,10 @@ static int worker_tell_uplink(struct worker *worker, const struct upstream *upst
 	return err ? err : bpfload_set_device(worker->bpf, topo.ifindex, worker_takes_xdp(topo.ifindex, &topo));
 }
 
-int worker_tell_uplinks(struct worker *worker)
+void worker_tell_uplinks(struct worker *worker)
 {
-	const struct upstreams *upstreams = bridge_upstreams(worker->bridge);
-	int err = 0;
-
-	for (uint32_t i = 0; i < upstreams->used; i++) {
-		int one = worker_tell_uplink(worker, &upstreams->list[i]);
-
-		err = err ? err : one;
-	}
-	return err;
+	for (uint32_t i = 0; i < worker->uplink_count; i++)
+		worker_tell_uplink(worker, worker->uplinks[i]);
 }
 
 /* --- attaching --- */
@@ -427,47 +423,46 @@ static bool worker_has_uplink(const struct worker *worker, int ifindex)
 }
 
 /* What an uplink has that clients do not come by: the ingress program, and XDP if it takes that. */
-static int worker_attach_ingress(struct worker *worker, const struct upstream *upstream, char *error,
+static int worker_attach_ingress(struct worker *worker, int ifindex, const char *name, char *error,
 				 uint32_t error_bytes)
 {
 	struct topo_interface topo;
 	char why[256];
-	int err = bpfload_attach_tc(worker->bpf, upstream->route.ifindex, upstream->ifname, BPFLOAD_INGRESS, error,
-				    error_bytes);
+	int err = bpfload_attach_tc(worker->bpf, ifindex, name, BPFLOAD_INGRESS, error, error_bytes);
 
-	if (err || topo_read_interface(upstream->ifname, &topo))
+	if (err || topo_read_interface(name, &topo))
 		return err;
 	if (!worker_wants_xdp_uplink(worker, &topo))
-		bpfload_clear_xdp(topo.ifindex);
+		bpfload_clear_xdp(ifindex);
 	/* not needed: tc does the same, more slowly */
-	else if (bpfload_attach(worker->bpf, topo.ifindex, topo.name, false, why, sizeof(why)))
-		log_info("uplink %s: no XDP there, tc does its work: %s", topo.name, why);
+	else if (bpfload_attach(worker->bpf, ifindex, name, false, why, sizeof(why)))
+		log_info("uplink %s: no XDP there, tc does its work: %s", name, why);
 	return 0;
 }
 
-static int worker_attach_uplink(struct worker *worker, const struct upstream *upstream, char *error,
-				uint32_t error_bytes)
+static int worker_attach_uplink(struct worker *worker, int ifindex, char *error, uint32_t error_bytes)
 {
+	char name[IFNAMSIZ];
 	int err;
 
-	if (!upstream->routed || upstream->route.local || worker_has_uplink(worker, upstream->route.ifindex))
+	/* one that is gone has nothing to attach to */
+	if (worker_has_uplink(worker, ifindex) || !if_indextoname((unsigned int)ifindex, name))
 		return 0;
 	if (worker->uplink_count == WORKER_MAX_UPLINKS) {
 		snprintf(error, error_bytes, "uplink %s: more than %d uplinks in the life of one daemon; restart it",
-			 upstream->ifname, WORKER_MAX_UPLINKS);
+			 name, WORKER_MAX_UPLINKS);
 		return -E2BIG;
 	}
-	err = bpfload_attach_tc(worker->bpf, upstream->route.ifindex, upstream->ifname, BPFLOAD_EGRESS, error,
-				error_bytes);
-	if (!err && !worker_is_lan(worker, upstream->route.ifindex))
-		err = worker_attach_ingress(worker, upstream, error, error_bytes);
+	err = bpfload_attach_tc(worker->bpf, ifindex, name, BPFLOAD_EGRESS, error, error_bytes);
+	if (!err && !worker_is_lan(worker, ifindex))
+		err = worker_attach_ingress(worker, ifindex, name, error, error_bytes);
 	if (err)
 		return err;
-	err = worker_tell_uplink(worker, upstream);
+	err = worker_tell_uplink(worker, ifindex);
 	if (err)
-		return worker_fail(error, error_bytes, err, "telling the programs of uplink", upstream->ifname);
-	worker->uplinks[worker->uplink_count++] = upstream->route.ifindex;
-	log_info("uplink %s: programs by %s", upstream->ifname, bpfload_tc_kind(worker->bpf));
+		return worker_fail(error, error_bytes, err, "telling the programs of uplink", name);
+	worker->uplinks[worker->uplink_count++] = ifindex;
+	log_info("uplink %s: programs by %s", name, bpfload_tc_kind(worker->bpf));
 	return 0;
 }
 
@@ -479,12 +474,26 @@ int worker_attach_uplinks(struct worker *worker, char *error, uint32_t error_byt
 
 	for (uint32_t i = 0; i < upstreams->used; i++) {
 		const struct upstream *upstream = &upstreams->list[i];
-		int one =
-			worker_attach_uplink(worker, upstream, err ? later : error, err ? sizeof(later) : error_bytes);
+		int one;
 
+		if (!upstream->routed || upstream->route.local)
+			continue;
+		one = worker_attach_uplink(worker, upstream->route.ifindex, err ? later : error,
+					   err ? sizeof(later) : error_bytes);
 		err = err ? err : one;
 	}
 	return err;
+}
+
+void worker_attach_inherited(struct worker *worker)
+{
+	uint32_t ifindexes[WORKER_MAX_UPLINKS];
+	uint32_t count = splice_inherited_uplinks(bridge_splice(worker->bridge), ifindexes, WORKER_MAX_UPLINKS);
+	char error[256];
+
+	for (uint32_t i = 0; i < count; i++)
+		if (worker_attach_uplink(worker, (int)ifindexes[i], error, sizeof(error)))
+			log_warn("%s; connections of an earlier daemon by it will end", error);
 }
 
 void worker_follow_uplinks(void *ctx)

@@ -104,7 +104,9 @@ int worker_attach_uplinks(struct worker *worker, char *error, uint32_t error_byt
 int worker_attach_port(struct worker *worker, uint32_t index, char *error, uint32_t error_bytes);
 /* What the programs should know of an interface, again when it has changed. */
 int worker_tell_port(struct worker *worker, uint32_t index);
-int worker_tell_uplinks(struct worker *worker);
+void worker_tell_uplinks(struct worker *worker);
+/* Those of flows that an earlier daemon left. */
+void worker_attach_inherited(struct worker *worker);
 /* Call-back of the bridge. */
 void worker_follow_uplinks(void *worker);
 /* The ports of all upstreams are the kernel's to give out no more. */

@@ -473,6 +473,22 @@ static void splice_adopt(struct splice *splice, uint32_t index)
 	splice_release(splice, index, splice->now_ns);
 }
 
+uint32_t splice_inherited_uplinks(const struct splice *splice, uint32_t *ifindexes, uint32_t max)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; splice->inherited && i < splice->map.count; i++) {
+		const struct flow_entry *entry = splice_at(splice, i);
+		bool known = entry->phase != FLOW_PHASE_SPLICED || !entry->upstream_ifindex;
+
+		for (uint32_t j = 0; !known && j < count; j++)
+			known = ifindexes[j] == entry->upstream_ifindex;
+		if (!known && count < max)
+			ifindexes[count++] = entry->upstream_ifindex;
+	}
+	return count;
+}
+
 void splice_start(struct splice *splice, uint64_t now_ns)
 {
 	uint32_t last = 0;

@@ -101,6 +101,11 @@ int splice_create(struct splice **out, const struct config *config, struct bpflo
 		  const struct splice_calls *calls);
 void splice_destroy(struct splice *splice);
 void splice_set_stack(struct splice *splice, struct stack *stack);
+/*
+ * Interfaces by which flows of an earlier daemon reach their upstreams, whether these are in the configuration or not:
+ * programs must stay there. At most `max`; how many.
+ */
+uint32_t splice_inherited_uplinks(const struct splice *splice, uint32_t *ifindexes, uint32_t max);
 /* Takes over what an earlier daemon left. Once, before any flow. */
 void splice_start(struct splice *splice, uint64_t now_ns);
 /* Descriptor that is readable when BPF has something to tell. */
