@@ -18,6 +18,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/* The second try waits twice as long. */
+#define RESOLVER_TIMEOUT_MS 2000
+#define RESOLVER_TRIES 2
+
 struct resolver {
 	pthread_t thread;
 	bool running;
@@ -105,7 +109,10 @@ static void resolver_begin(struct resolver *resolver, const char *host)
 	int status = ARES_ENOMEM;
 
 	if (question && !resolver->has_channel) {
-		status = ares_init(&resolver->channel);
+		/* by itself it would wait for more than a minute */
+		struct ares_options options = {.timeout = RESOLVER_TIMEOUT_MS, .tries = RESOLVER_TRIES};
+
+		status = ares_init_options(&resolver->channel, &options, ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES);
 		resolver->has_channel = status == ARES_SUCCESS;
 	}
 	if (!question || !resolver->has_channel) {

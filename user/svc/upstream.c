@@ -42,6 +42,8 @@ static uint32_t upstream_hash_name(const char *name)
 static void upstream_set_current(struct upstream *upstream, uint32_t index)
 {
 	upstream->addr_current = index;
+	/* which own address is right depends on the way there */
+	upstream->source_count = upstream->settings.source_count;
 	upstream->server_bytes =
 		upstream_sockaddr(&upstream->addrs[index], upstream->settings.server.port, &upstream->server);
 }
@@ -79,7 +81,7 @@ bool upstream_set_addresses(struct upstream *upstream, const struct addr *addrs,
 	for (uint32_t i = 0; had && i < upstream->addr_count; i++) {
 		if (!addr_equal(&upstream->addrs[i], &before))
 			continue;
-		upstream_set_current(upstream, i);
+		upstream->addr_current = i;
 		return false;
 	}
 	upstream_set_current(upstream, 0);
@@ -115,11 +117,6 @@ int upstream_find_route(struct upstream *upstream)
 	upstream->routed = false;
 	if (!upstream->addr_count)
 		return -EAGAIN;
-	/* a name may have moved to the other family */
-	if (from && !upstream->settings.source_count && addr_is_ipv4(from) != addr_is_ipv4(server)) {
-		upstream->source_count = 0;
-		from = NULL;
-	}
 	err = route_lookup(server, from, upstream->settings.mark, oif, &upstream->route);
 	if (err)
 		return err;

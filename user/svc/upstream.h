@@ -116,8 +116,8 @@ bool upstream_set_addresses(struct upstream *upstream, const struct addr *addrs,
  */
 bool upstream_next_address(struct upstream *upstream, const struct addr *tried);
 /*
- * Asks the kernel for the way to the server again. The source addresses follow the first successful answer (and the
- * family of the server's address) unless they are configured. 0 or -errno: there is no way now, upstream->routed is
+ * Asks the kernel for the way to the server again. The source addresses follow the first successful answer for its
+ * current address unless they are configured. 0 or -errno: there is no way now, upstream->routed is
  * false.
  */
 int upstream_find_route(struct upstream *upstream);
