@@ -51,7 +51,7 @@ killed_and_back() {
 	cmp_ok "$name: under load only what was there is lost" "$(sed 's/.*failed=//' "$lab_dir/load")" -le 8
 	is "$name: afterwards none is" "$(load 200 8)" "connections=200 failed=0"
 	cmp_ok "$name: clients did not see the dials that failed" "$(of b moved_away)" -ge 3
-	cmp_ok "$name: by kind" "$(of b failures.dial_refused)" -ge 3
+	cmp_ok "$name: by kind" "$(of b 'failures | .dial_refused + .handshake_closed')" -ge 3
 	splice_release
 	is "$name: connections by the other are unharmed" "$held" "alive=30 lost=10"
 	ok "$name: probed" splice_until 4 probed b
