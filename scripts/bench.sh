@@ -13,7 +13,7 @@
 #     memory    idle connections, and what the daemon has to do with spliced bulk
 #     dante     a real SOCKS5 server as upstream: dante
 #     microsocks   another: microsocks
-#     pool      an upstream 20 ms away: how long a connection takes to stand, with and without warm connections
+#     pool      an upstream 20 ms away: how long a connection takes to its first byte, with and without warm connections
 #   UPDATE=docs/benchmarks.md   besides, replaces the generated section of that file by the tables
 #
 # Results as TSV in build/bench/.

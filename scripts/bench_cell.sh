@@ -15,7 +15,7 @@
 #           mtu-gro-xdp  as mtu-gro, besides `tx off` at the hosts; GRO brings the NAPI
 #           far          the uplink goes through tests/tools/linkem: 20 ms there and back
 #           target       speaks SOCKS5 itself, so that only the gateway is measured
-#           password     the same, and the gateway has a user and a password
+#           password     microsocks that wants a user and a password
 #           dante, microsocks   real servers, which relay to the target
 #   SYSTEM  forwarding, redsocks, relay (TAP), relay-xsk (AF_XDP), spliced (tc), spliced-xdp; relay-pool and spliced-pool have
 #           warm connections
@@ -104,10 +104,14 @@ prepare_namespaces() {
 
 start_upstream() {
 	case $upstream in
-	target | password) lab_start_target 5001 5002 5003 ;;
+	target) lab_start_target 5001 5002 5003 ;;
 	dante | microsocks)
 		lab_spawn "$lab_s" "$tools/target" 1090 5001 5002 5003
 		lab_wait_port "$lab_s" 5003 && "lab_start_$upstream"
+		;;
+	password)
+		lab_spawn "$lab_s" "$tools/target" 1090 5001 5002 5003
+		lab_wait_port "$lab_s" 5003 && lab_start_microsocks -u alice -P secret
 		;;
 	*)
 		echo "bench_cell.sh: unknown upstream $upstream" >&2
@@ -196,12 +200,12 @@ case_churn() { # AT-ONCE TOTAL
 	record "proxy us/connection $metric" "$(divide "$process" "$count" 1e6)"
 }
 
-# Connections one after the other: how long each takes until it stands.
+# Connections one after the other: how long each takes until its first byte has come back, one round trip after it stands.
 case_setup() { # TOTAL
 	output=$(in_client timeout 120 "$tools/conns" run $lab_target4 5003 "$1" 1 1)
 	[ "$(field failed)" = 0 ] || doubt "set-up: ${output:-conns failed}"
-	record "set-up p50 ms" "$(divide "$(field p50_us)" 1000)"
-	record "set-up p99 ms" "$(divide "$(field p99_us)" 1000)"
+	record "first byte p50 ms" "$(divide "$(field p50_us)" 1000)"
+	record "first byte p99 ms" "$(divide "$(field p99_us)" 1000)"
 }
 
 descriptors() { find "/proc/$proxy/fd" -mindepth 1 | wc -l; }

@@ -22,16 +22,16 @@ LABS = {
     "gso/dante": "Upstream dante, GSO",
     "gso/microsocks": "Upstream microsocks, GSO",
     "mtu/microsocks": "Upstream microsocks, MTU frames, GRO off",
-    "far/target": "Upstream 20 ms away, no authentication",
-    "far/password": "Upstream 20 ms away, user and password",
+    "far/target": "The target speaks SOCKS5, 20 ms away",
+    "far/password": "Upstream microsocks with a password, 20 ms away",
 }
 # metric: (what the table says, digits)
 PLAIN = {m: (m + " Gbit/s", 2) for m in BULK}
 for m in CHURN:
     PLAIN[m] = (m, 0)
     PLAIN["p99 ms " + m] = (m.replace("conn/s", "connecting") + " p99 ms", 1)
-PLAIN["set-up p50 ms"] = ("set-up p50 ms", 1)
-PLAIN["set-up p99 ms"] = ("set-up p99 ms", 1)
+PLAIN["first byte p50 ms"] = ("set-up and first byte p50 ms", 1)
+PLAIN["first byte p99 ms"] = ("set-up and first byte p99 ms", 1)
 PLAIN["ping p50 us"] = ("ping p50 us", 1)
 PLAIN["ping p99 us"] = ("ping p99 us", 1)
 MEMORY = {

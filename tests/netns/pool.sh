@@ -56,7 +56,7 @@ used() {
 }
 # services HOST: banners of every size, ends and resets, by warm connections
 services() {
-	local port banner how
+	local how
 	for how in "5004 1000 1 echo" "5005 1000 100 echo" "5006 0 100 end" "5007 1000 20000 echo" "5013 1000 100 echo" "5010 0 0 reset"; do
 		# shellcheck disable=SC2086 # words
 		set -- "$1" $how
@@ -107,15 +107,16 @@ unfit() {
 	splice_stop
 }
 
+aged_least() { [ "$(of a pool.aged)" -ge "$1" ]; }
 aged() {
 	local name="$label, age" server
 	upstreams_serve 1081
 	server=$lab_last
 	upstreams_begin "name: a, server: '10.2.0.2:1081', pool: 4, pool-max-age: 1s, backoff: 300ms"
 	ok "$name: filled" splice_until 4 of_is a pool.warm 4
-	sleep 1.5
-	cmp_ok "$name: each is replaced when its time is up" "$(of a pool.aged)" -ge 4
-	cmp_ok "$name: and no more than these" "$(of a pool.aged)" -le 8
+	ok "$name: each is replaced when its time is up" splice_until 8 aged_least 4
+	is "$name: and nothing else" "$(of a 'pool | [.discarded, .misses, .unfit] | join(" ")') $(of a times_failed)" "0 0 0 0"
+	is "$name: one dial for each" "$(up ".[0] | .dials <= .pool.aged + 8")" true
 	ok "$name: filled again" splice_until 4 of_is a pool.warm 4
 	splice_stop
 	# the server goes away: all are closed, and its failure is found out without any client

@@ -225,6 +225,22 @@ static json_t *control_json_splice(const struct worker_stats *stats)
 	return group;
 }
 
+static json_t *control_json_upstream_pool(const struct worker_upstream_pool *pool)
+{
+	json_t *group = json_object();
+
+	SET(group, "target", pool->target);
+	SET(group, "warm", pool->warm);
+	SET(group, "warming", pool->warming);
+	SET(group, "peak", pool->peak);
+	SET(group, "hits", pool->hits);
+	SET(group, "misses", pool->misses);
+	SET(group, "unfit", pool->unfit);
+	SET(group, "discarded", pool->discarded);
+	SET(group, "aged", pool->aged);
+	return group;
+}
+
 json_t *control_json_stats(const struct worker_stats *stats)
 {
 	json_t *root = json_object();
@@ -237,6 +253,7 @@ json_t *control_json_stats(const struct worker_stats *stats)
 	json_object_set_new(root, "bpf", control_json_bpf(stats));
 	json_object_set_new(root, "splice", control_json_splice(stats));
 	json_object_set_new(root, "bridge", control_json_bridge(stats));
+	json_object_set_new(root, "upstream_pool", control_json_upstream_pool(&stats->upstream_pool));
 	json_object_set_new(root, "uring", control_json_uring(&stats->uring));
 	json_object_set_new(root, "xsk", control_json_xsk(&stats->xsk));
 	json_object_set_new(root, "tap", control_json_tap(&stats->tap));

@@ -58,6 +58,12 @@ struct worker_tap {
 	uint64_t rx_packets, rx_bytes, rx_truncated, rx_no_frame, rx_errors, tx_packets, tx_writes, tx_errors;
 };
 
+/* The warm connections of all upstreams. */
+struct worker_upstream_pool {
+	uint32_t target, warm, warming, peak;
+	uint64_t hits, misses, unfit, discarded, aged;
+};
+
 struct worker_stats {
 	uint64_t uptime_ns;
 	struct worker_frames frames;
@@ -70,6 +76,7 @@ struct worker_stats {
 	struct worker_tap tap;
 	struct splice_counters splice;
 	struct splice_gauges splice_gauges;
+	struct worker_upstream_pool upstream_pool;
 	uint64_t bpf[PACKET_COUNTER_COUNT];
 	const char *simd; /* name of the checksum routine in use */
 };

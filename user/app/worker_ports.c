@@ -469,7 +469,7 @@ static int worker_attach_uplink(struct worker *worker, int ifindex, char *error,
 int worker_attach_uplinks(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	const struct upstreams *upstreams = bridge_upstreams(worker->bridge);
-	char later[256];
+	char later[256] = "";
 	int err = 0;
 
 	for (uint32_t i = 0; i < upstreams->used; i++) {

@@ -116,6 +116,22 @@ static void worker_report_tap(const struct worker *worker, struct worker_tap *ou
 	}
 }
 
+static void worker_report_upstream_pool(const struct upstreams *upstreams, struct worker_upstream_pool *out)
+{
+	*out = (struct worker_upstream_pool){.warm = upstreams->warm, .peak = upstreams->warm_peak};
+	for (uint32_t i = 0; i < upstreams->used; i++) {
+		const struct upstream_counters *c = &upstreams->list[i].counters;
+
+		out->target += upstreams_pool_target(upstreams, i);
+		out->warming += upstreams->list[i].warming;
+		out->hits += c->pool_hits;
+		out->misses += c->pool_misses;
+		out->unfit += c->pool_unfit;
+		out->discarded += c->pool_discarded;
+		out->aged += c->pool_aged;
+	}
+}
+
 static void worker_report_stats(struct worker *worker, struct worker_stats *out)
 {
 	out->uptime_ns = worker_now_ns() - worker->started_ns;
@@ -135,6 +151,7 @@ static void worker_report_stats(struct worker *worker, struct worker_stats *out)
 	worker_report_tap(worker, &out->tap);
 	out->splice = *splice_counters(bridge_splice(worker->bridge));
 	splice_gauges(bridge_splice(worker->bridge), &out->splice_gauges);
+	worker_report_upstream_pool(bridge_upstreams(worker->bridge), &out->upstream_pool);
 	bpfload_read_counters(worker->bpf, out->bpf);
 	out->simd = csum_name();
 }

@@ -38,6 +38,8 @@ void pool_enter(struct bridge *bridge, struct conn *conn)
 		bridge->conns[upstream->warm_newest].warm_newer = index;
 	upstream->warm_newest = index;
 	upstream->warm++;
+	if (++bridge->upstreams.warm > bridge->upstreams.warm_peak)
+		bridge->upstreams.warm_peak = bridge->upstreams.warm;
 	wheel_arm(&bridge->wheel, &conn->timer, bridge->now_ns + age_ns - (uint64_t)random() % (age_ns / 8));
 	uring_poll_once(bridge->uring, conn_start_op(bridge, conn, CONN_OP_WATCH), conn->fd);
 	/* half-way there, perhaps */
@@ -58,6 +60,7 @@ void pool_leave(struct bridge *bridge, struct conn *conn)
 	else
 		bridge->conns[conn->warm_newer].warm_older = conn->warm_older;
 	upstream->warm--;
+	bridge->upstreams.warm--;
 	upkeep_at(bridge, bridge->now_ns);
 }
 

@@ -71,6 +71,8 @@ void upkeep_failed(struct bridge *bridge, const struct conn *conn, enum upstream
 
 	upstream->counters.failed[kind]++;
 	upstream->counters.probes_failed += probe;
+	if (!health->present)
+		return;
 	/* the next address of a name first: only when none of them answers has the upstream failed */
 	if (kind <= UPSTREAM_FAILURE_dial_failed && upstream_next_address(upstream, &conn->server)) {
 		upkeep_moved(bridge, conn->upstream);

@@ -134,14 +134,16 @@ static bool upstreams_assign(const struct upstreams *upstreams, const struct con
 				slots[i] = j;
 	}
 	for (uint32_t i = 0; i < config->upstream_count; i++) {
-		for (uint32_t j = 0; j < UPSTREAMS_SLOTS && slots[i] == UPSTREAMS_NONE; j++) {
-			if (!upstreams_is_free(upstreams, j) || taken >> j & 1)
-				continue;
-			slots[i] = j;
-			taken |= 1ull << j;
-		}
-		if (slots[i] == UPSTREAMS_NONE)
+		uint32_t j = 0;
+
+		if (slots[i] != UPSTREAMS_NONE)
+			continue;
+		while (j < UPSTREAMS_SLOTS && (!upstreams_is_free(upstreams, j) || taken >> j & 1))
+			j++;
+		if (j == UPSTREAMS_SLOTS)
 			return false;
+		slots[i] = j;
+		taken |= 1ull << j;
 	}
 	return true;
 }

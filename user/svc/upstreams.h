@@ -29,6 +29,7 @@ struct upstreams {
 	uint32_t used;                        /* slots below have been in use */
 	uint32_t slots[CONFIG_MAX_UPSTREAMS]; /* by index in the configuration */
 	uint32_t count;                       /* in the configuration */
+	uint32_t warm, warm_peak;             /* connections of all pools (pool.c) */
 	uint32_t pool_limit;                  /* warm connections in all */
 };
 
