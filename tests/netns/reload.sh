@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # The configuration read again while packets are served. A list of 10,000 prefixes is replaced 100 times under traffic: no
-# answer is wrong, live flows (spliced and relayed) stay, although the other list drops where they go, the daemon's memory
+# answer is wrong, live flows (spliced, relayed, direct) stay, although the other list drops where they go, the daemon's memory
 # does not grow, and nothing leaves that should be proxied. What a reload applies, what it refuses, and what it leaves.
 # Once for each of SPLICE_MODES (splice_lab.sh).
 #
 #   client c0 ── l0 gateway (daemon, forwarding) u0 ── s0 server: microsocks, an echo, and a service that tells who asks
 #                                                      lo 10.9.0.N, fd09::N:  1 proxied  2 direct  3 dropped  4 rejected
-#                                                         5 changes with every reload   6 live flows go there
+#                                                         5 changes with every reload   6, 7 live flows go there
 set -uo pipefail
 # shellcheck source=scripts/lab.sh
 . "$(dirname "$0")/../../scripts/lab.sh"
@@ -22,8 +22,8 @@ reloads=100
 
 # large_list LETTER: 10,000 prefixes that no traffic here goes to, others for each letter, and rules for the hosts
 large_list() {
-	local five=direct six=proxy net=0
-	[ "$1" = a ] || { five=proxy six=drop net=100; }
+	local five=direct six=proxy seven=direct net=0
+	[ "$1" = a ] || { five=proxy six=drop seven=drop net=100; }
 	cat <<-END
 		rules:
 		  - { dst: [10.9.0.2, 'fd09::2'], action: direct }
@@ -31,6 +31,7 @@ large_list() {
 		  - { dst: [10.9.0.4, 'fd09::4'], action: reject }
 		  - { dst: [10.9.0.5, 'fd09::5'], action: $five }
 		  - { dst: [10.9.0.6, 'fd09::6'], action: $six }
+		  - { dst: 'fd09::7', action: $seven }
 		  - action: $([ "$1" = a ] && echo drop || echo direct)
 		    dst:
 	END
@@ -62,15 +63,22 @@ under_traffic() {
 	exec 8>"$lab_dir/hold6"
 	splice_until 10 grep -q holding "$lab_dir/hold6.out"
 	is "$mode: relayed ones too" "$(lab_stat .stack.established_now)" 50
+	mkfifo "$lab_dir/hold7"
+	in_client timeout 100 "$conns" hold fd09::7 5003 50 <"$lab_dir/hold7" >"$lab_dir/hold7.out" 2>&1 8>&- 9>&- &
+	lab_pids+=("$!")
+	direct_holder=$!
+	exec 6>"$lab_dir/hold7"
+	splice_until 10 grep -q holding "$lab_dir/hold7.out"
+	is "$mode: and direct ones, which the daemon knows nothing of" "$(lab_stat '[.splice.live_now, .stack.established_now] | join(" ")')" "50 50"
 	leaks_begin 10.9.0.1 10.9.0.3 10.9.0.4 10.9.0.6 fd09::1 fd09::3 fd09::4 fd09::6
 	mkfifo "$lab_dir/watch"
 	in_client python3 "$lab_root/tests/tools/ways.py" watch {tcp,udp}/{10.9.0.2,fd09::2}/7000=direct tcp/{10.9.0.1,fd09::1}/7000=proxied \
 		tcp/{10.9.0.4,fd09::4}/7000=ECONNREFUSED udp/10.9.0.4/7000=EHOSTUNREACH udp/fd09::4/7000=EACCES \
-		tcp/{10.9.0.5,fd09::5}/7000=direct,proxied <"$lab_dir/watch" >"$lab_dir/watch.out" 2>&1 8>&- 9>&- &
+		tcp/{10.9.0.5,fd09::5}/7000=direct,proxied <"$lab_dir/watch" >"$lab_dir/watch.out" 2>&1 6>&- 8>&- 9>&- &
 	watcher=$!
 	# for itself: its answers take long
 	in_client python3 "$lab_root/tests/tools/ways.py" watch {tcp,udp}/{10.9.0.3,fd09::3}/7000=timeout \
-		<"$lab_dir/watch" >"$lab_dir/watch3.out" 2>&1 8>&- 9>&- &
+		<"$lab_dir/watch" >"$lab_dir/watch3.out" 2>&1 6>&- 8>&- 9>&- &
 	watcher3=$!
 	lab_pids+=("$watcher" "$watcher3")
 	exec 7>"$lab_dir/watch"
@@ -87,7 +95,7 @@ under_traffic() {
 	cmp_ok "$mode: in less than a second each" "$slowest" -lt 1000
 	cmp_ok "$mode: memory stays as it is" $(($(memory) - before)) -le 2048
 	is "$mode: the last one is in force" "$(told '[.rules, .prefixes, (.applied | join(" ")), (.needs_restart | length)] | join(",")')" \
-		"6,10010,rules,0"
+		"7,10011,rules,0"
 	exec 7>&-
 	wait "$watcher" "$watcher3"
 	echo "# $(<"$lab_dir/watch.out"); to what is dropped: $(<"$lab_dir/watch3.out")"
@@ -106,6 +114,10 @@ under_traffic() {
 	exec 8>&-
 	wait "$relayed_holder"
 	is "$mode: relayed flows have survived" "$(tail -n 1 "$lab_dir/hold6.out")" "alive=50 lost=0"
+	is "$mode: a new flow to where the direct ones go, too" "$(ask tcp fd09::7 7000)" timeout
+	exec 6>&-
+	wait "$direct_holder"
+	is "$mode: direct flows have survived" "$(tail -n 1 "$lab_dir/hold7.out")" "alive=50 lost=0"
 	is "$mode: each relayed flow had its key" "$(lab_stat .bridge.relay_keys_missing)" 0
 	ok "$mode: flows end" flows_gone
 	sleep 0.6
@@ -118,7 +130,7 @@ under_traffic() {
 	is "$mode: killed: nothing else does" "$(ask tcp 10.9.0.1 7000) $(ask tcp 10.9.0.6 7000)" "timeout timeout"
 	is "$mode: killed: nothing leaves that should not" "$(leaks_end)" 0
 	splice_stop
-	rm -f "$lab_dir/hold6" "$lab_dir/watch"
+	rm -f "$lab_dir"/hold[67] "$lab_dir/watch"
 }
 
 # what_is_applied: text and JSON, errors, restarts, SIGHUP
@@ -150,7 +162,8 @@ performance: { batch_size: 4 }"
 	ok "idle-timeout: it is reset" test "$(lab_stat .splice.finished_idle)" -ge 1
 
 	is "an error tells file, line and column" "$(sed -i 's/action: reject/action: bounce/' "$lab_dir/socksplice.yml"; reload >"$lab_dir/error"; echo $?)" 3
-	ok "in words" grep -q "says: $lab_dir/socksplice.yml:[0-9]*:36: action: \"bounce\" is not allowed" "$lab_dir/error"
+	echo "# $(<"$lab_dir/error")"
+	ok "in words" grep -q "says: $lab_dir/socksplice.yml:[0-9]*:[0-9]*: action: \"bounce\" is not allowed" "$lab_dir/error"
 	is "and is logged" "$(logged 'error reload: nothing is changed: .*"bounce"')" 1
 	is "the rules are as they were" "$(ask tcp 10.9.0.4 7000)" ECONNREFUSED
 	mv "$lab_dir/socksplice.yml" "$lab_dir/away.yml"
@@ -165,7 +178,7 @@ performance: { batch_size: 4 }"
 	lab_config 10.2.0.2:1080 "rules: [ { dst: 10.9.0.4, action: drop } ]
 tcp: { half-open: 100, half-open-per-source: 50 }"
 	kill -HUP "$lab_daemon"
-	ok "SIGHUP does the same" splice_until 5 grep -q "info  reload: applied: on-down, rules, tcp.half-open, tcp.half-open-per-source, log.level" "$lab_dir/daemon.log"
+	ok "SIGHUP does the same" splice_until 5 grep -q "info  reload: applied: rules, tcp.half-open, tcp.half-open-per-source$" "$lab_dir/daemon.log"
 	is "SIGHUP: the rules" "$(ask tcp 10.9.0.4 7000)" timeout
 	echo "rules: {" >>"$lab_dir/socksplice.yml"
 	kill -HUP "$lab_daemon"
@@ -194,6 +207,7 @@ rules: [ { dst: 10.9.0.4, proto: tcp, action: reject } ]"
 rules_up
 ip -n "$lab_s" addr add 10.9.0.6/32 dev lo && ip -n "$lab_s" addr add fd09::6/128 dev lo nodad
 ip -n "$lab_g" route add 10.9.0.6 via 10.2.0.2 && ip -n "$lab_g" route add fd09::6 via fd02::2
+ip -n "$lab_s" addr add fd09::7/128 dev lo nodad && ip -n "$lab_g" route add fd09::7 via fd02::2
 lab_spawn "$lab_s" "$lab_build/tests/tools/target" 1081 5003
 lab_wait_port "$lab_s" 5003 || exit 1
 for mode in "${splice_modes[@]}"; do
