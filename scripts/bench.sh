@@ -14,6 +14,7 @@
 #     dante     a real SOCKS5 server as upstream: dante
 #     microsocks   another: microsocks
 #     pool      an upstream 20 ms away: how long a connection takes to its first byte, with and without warm connections
+#     rules     what a list of rules costs per packet, by BPF_PROG_RUN
 #   UPDATE=docs/benchmarks.md   besides, replaces the generated section of that file by the tables
 #
 # Results as TSV in build/bench/.
@@ -21,7 +22,7 @@ set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD:-$root/build}
 runs=${RUNS:-3}
-parts=${PARTS:-target mtu memory dante microsocks pool}
+parts=${PARTS:-target mtu memory dante microsocks rules pool}
 export SECONDS_EACH=4 LAB_CONGESTION=${LAB_CONGESTION:-reno}
 connections=5000
 [ -z "${QUICK:-}" ] || { SECONDS_EACH=1 connections=2000; }
@@ -76,10 +77,17 @@ part_pool() {
 		for system in forwarding relay relay-pool spliced spliced-pool; do cell $lab $system setup:100; done
 	done
 }
+part_rules() {
+	echo "measuring: run $run, rules" >&2
+	timeout -k 10 300 "$build/tests/bench/rules_bench" ${QUICK:+300000} | awk -v FS='\t' -v OFS='\t' -v run="$run" '{ $3 = run; print }' >>"$results"
+	[ "${PIPESTATUS[0]}" -eq 0 ] && return 0
+	echo "# rules, run $run: no result" | tee -a "$results" >&2
+	failed=1
+}
 
 for part in $parts; do
 	[ "$(type -t "part_$part")" = function ] && continue
-	echo "bench.sh: unknown part $part; target, mtu, memory, dante, microsocks and pool are known" >&2
+	echo "bench.sh: unknown part $part; target, mtu, memory, dante, microsocks, rules and pool are known" >&2
 	exit 2
 done
 {

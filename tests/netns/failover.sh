@@ -201,6 +201,36 @@ restarted() {
 	is "$name: no XDP either" "$(ip -n "$lab_g" -j link show | jq '[.[] | select(.xdp)] | length')" 0
 }
 
+# Another list of upstreams while connections live.
+reloaded() {
+	local name="$label, reload" before c carried=spliced
+	[ "$mode" != relay ] || carried=relayed
+	upstreams_serve 1081
+	c=$lab_last
+	upstreams_begin "name: a, server: '10.2.0.2:1080'" "name: b, server: '10.4.0.2:1080', ports: 50000-50999"
+	splice_hold $lab_target4 5003 10
+	is "$name: ten connections" "$held $(up "map(.$carried) | join(\" \")")" "holding connections=10 failed=0 5 5"
+	upstreams_config "name: c, server: '10.4.0.2:1081', ports: 51000-51999, pool: 2" "name: a, server: '10.2.0.2:1080', weight: 3"
+	is "$name: applied" "$("$lab_build/socksplice" reload --json --control "$lab_control" | jq -c '[.applied, .needs_restart]')" '[["upstreams"],[]]'
+	is "$name: the list" "$(up 'map(.name + "=" + .state + "/" + (.weight | tostring)) | join(" ")')" "c=healthy/1 a=healthy/3 b=removed/1"
+	before=$(of a connects_ok)
+	is "$name: 40 connections" "$(load 40 4)" "connections=40 failed=0"
+	is "$name: by the new weights" "$(($(of a connects_ok) - before)) $(of c connects_ok) $(of b connects_ok)" "30 10 5"
+	ok "$name: a pool that is new is filled" splice_until 4 of_is c pool.warm 2
+	is "$name: the ports of all are reserved" "$(in_gateway sysctl -n net.ipv4.ip_local_reserved_ports)" \
+		"10000-40000,$([ "$mode" = relay ] || echo 50000-50999,)51000-51999"
+	splice_release
+	is "$name: the ten are alive" "$held" "alive=10 lost=0"
+	ok "$name: the removed one goes with its last connection" splice_until 5 only_two
+	upstreams_config "name: a, server: '10.2.0.2:1080', weight: 3" "name: c, server: '10.4.0.2:1081', ports: 51000-51999, weight: 0"
+	"$lab_build/socksplice" reload --control "$lab_control" >/dev/null
+	ok "$name: a pool that is gone is emptied" splice_until 4 of_is c pool.warm 0
+	is "$name: and it is a standby now" "$(before=$(of c connects_ok); load 20 2 >/dev/null; echo $(($(of c connects_ok) - before)))" 0
+	finish "$name"
+	lab_end "$c"
+}
+only_two() { [ "$(up length)" = 2 ]; }
+
 # failover_xdp.sh takes the other hook
 for one in ${UPSTREAM_MODES:-tc relay}; do
 	upstreams_mode $one
@@ -211,6 +241,7 @@ for one in ${UPSTREAM_MODES:-tc relay}; do
 	none_answers
 	marked
 	families
+	reloaded
 	[ "$mode" = relay ] || restarted
 done
 tap_done

@@ -71,7 +71,7 @@ static json_t *control_json_flow_counts(const struct worker_stats *stats)
 			 "relaying", (int)stats->bridge_gauges.relaying, "spliced", (int)stats->splice_gauges.live);
 }
 
-json_t *control_json_status(const struct worker *worker, const struct worker_stats *stats,
+json_t *control_json_status(const struct config *config, const struct worker *worker, const struct worker_stats *stats,
 			    const struct worker_upstream *upstreams, uint32_t upstream_count)
 {
 	json_t *root = json_object();
@@ -82,6 +82,9 @@ json_t *control_json_status(const struct worker *worker, const struct worker_sta
 	SET(root, "uptime_seconds", stats->uptime_ns / 1000000000);
 	json_object_set_new(root, "interfaces", control_json_interfaces(worker));
 	json_object_set_new(root, "upstreams", control_json_upstreams_short(upstreams, upstream_count));
+	json_object_set_new(root, "rules",
+			    json_pack("{s:i, s:i}", "count", (int)config->rules.count, "prefixes",
+				      (int)config->rules.prefix_count));
 	json_object_set_new(root, "flows", control_json_flow_counts(stats));
 	json_object_set_new(root, "simd", json_string(stats->simd));
 	json_object_set_new(root, "fallbacks", control_json_fallbacks(worker, stats));

@@ -9,7 +9,7 @@
 #include "worker.h"
 
 /* Each returns a new reference, or NULL when memory is out. */
-json_t *control_json_status(const struct worker *worker, const struct worker_stats *stats,
+json_t *control_json_status(const struct config *config, const struct worker *worker, const struct worker_stats *stats,
 			    const struct worker_upstream *upstreams, uint32_t upstream_count);
 json_t *control_json_stats(const struct worker_stats *stats);
 json_t *control_json_trace(const struct trace *trace);

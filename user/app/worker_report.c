@@ -253,16 +253,34 @@ static int worker_report_upstreams(const struct upstreams *upstreams, struct wor
 	return count;
 }
 
-static int worker_take_upstreams(struct worker *worker)
+static int worker_take_change(struct worker *worker)
 {
 	struct worker_mailbox *box = &worker->mailbox;
-	int err = bridge_reload_upstreams(worker->bridge, box->reload, box->error, box->error_bytes);
+	const struct worker_change *change = box->change;
+	struct config_tcp *tcp = &worker->config->tcp;
+	/* the only part that may say no */
+	int err = bridge_reload_upstreams(worker->bridge, change->config, box->error, box->error_bytes);
 
 	if (err)
 		return err;
 	worker_follow_uplinks(worker);
 	worker_reserve_ports(worker);
 	worker_watch_resolver(worker);
+
+	tcp->half_open = change->tcp.half_open;
+	tcp->half_open_per_source = change->tcp.half_open_per_source;
+	tcp->connect_timeout_ns = change->tcp.connect_timeout_ns;
+	tcp->handshake_timeout_ns = change->tcp.handshake_timeout_ns;
+	tcp->idle_timeout_ns = change->tcp.idle_timeout_ns;
+	tcp->linger_ns = change->tcp.linger_ns;
+	stack_set_limits(worker->stack, &(struct stack_limits){
+						.half_open = tcp->half_open,
+						.half_open_per_source = tcp->half_open_per_source,
+						.handshake_timeout_ns = tcp->handshake_timeout_ns,
+						.idle_timeout_ns = tcp->idle_timeout_ns,
+						.time_wait_ns = tcp->linger_ns,
+					});
+	bridge_set_rules(worker->bridge, change->rules, worker_now_ns());
 	return 0;
 }
 
@@ -281,13 +299,13 @@ void worker_answer(struct worker *worker)
 	} else if (box->question == WORKER_ASK_TRACE_ARM) {
 		trace_arm(bridge_trace(worker->bridge), box->trace_client);
 		box->result = 0;
+	} else if (box->question == WORKER_ASK_APPLY) {
+		box->result = worker_take_change(worker);
 	} else if (box->question == WORKER_ASK_TRACE_READ) {
 		*box->trace = *bridge_trace(worker->bridge);
 		box->result = 0;
 	} else if (box->question == WORKER_ASK_UPSTREAMS) {
 		box->result = worker_report_upstreams(bridge_upstreams(worker->bridge), box->upstreams);
-	} else if (box->question == WORKER_ASK_RELOAD_UPSTREAMS) {
-		box->result = worker_take_upstreams(worker);
 	}
 	if (box->question != WORKER_ASK_NOTHING) {
 		box->question = WORKER_ASK_NOTHING;
@@ -306,7 +324,8 @@ static int worker_ask(struct worker_mailbox *box, enum worker_question question)
 	box->question = question;
 	eventfd_write(box->wake_fd, 1);
 	while (box->question != WORKER_ASK_NOTHING)
-		if (pthread_cond_timedwait(&box->answered, &box->lock, &until)) {
+		/* the answer may have come in the moment that time was over */
+		if (pthread_cond_timedwait(&box->answered, &box->lock, &until) && box->question != WORKER_ASK_NOTHING) {
 			box->question = WORKER_ASK_NOTHING;
 			return -ETIMEDOUT;
 		}
@@ -341,18 +360,17 @@ int worker_read_upstreams(struct worker *worker, struct worker_upstream *rows)
 	return result;
 }
 
-int worker_reload_upstreams(struct worker *worker, const struct config *config, char *error, uint32_t error_bytes)
+int worker_ask_apply(struct worker *worker, const struct worker_change *change, char *error, uint32_t error_bytes)
 {
 	struct worker_mailbox *box = &worker->mailbox;
 	int result;
 
-	snprintf(error, error_bytes, "the data path does not answer");
 	pthread_mutex_lock(&box->callers);
 	pthread_mutex_lock(&box->lock);
-	box->reload = config;
+	box->change = change;
 	box->error = error;
 	box->error_bytes = error_bytes;
-	result = worker_ask(box, WORKER_ASK_RELOAD_UPSTREAMS);
+	result = worker_ask(box, WORKER_ASK_APPLY);
 	pthread_mutex_unlock(&box->lock);
 	pthread_mutex_unlock(&box->callers);
 	return result;

@@ -60,6 +60,13 @@ static struct conn *dial_open(struct bridge *bridge, enum conn_purpose purpose, 
 	return conn;
 }
 
+static void dial_request(struct bridge *bridge, struct conn *conn)
+{
+	if (conn->entry == SPLICE_NONE)
+		bridge_keep_flow(bridge, conn->flow, false);
+	socks_client_request(bridge, conn);
+}
+
 /* By a connection of the pool; false: there is none that fits. */
 static bool dial_from_pool(struct bridge *bridge, struct flow *flow, uint32_t slot, const struct dial *dial)
 {
@@ -77,7 +84,7 @@ static bool dial_from_pool(struct bridge *bridge, struct flow *flow, uint32_t sl
 	else if (!offload_is_pending(conn) && bridge->config->tcp.relay == CONFIG_RELAY_SPLICE)
 		socks_client_refuse(bridge, conn, REFUSE_RESET);
 	else
-		socks_client_request(bridge, conn);
+		dial_request(bridge, conn);
 	return true;
 }
 
@@ -106,6 +113,8 @@ static void dial_by(struct bridge *bridge, struct flow *flow, uint32_t slot, con
 		socks_client_refuse(bridge, conn, REFUSE_RESET);
 		return;
 	}
+	if (conn->entry == SPLICE_NONE)
+		bridge_keep_flow(bridge, flow, false);
 	socks_client_dial(bridge, conn);
 }
 
@@ -132,6 +141,8 @@ static void dial_move(struct bridge *bridge, struct conn *conn, uint32_t slot, c
 		trace_note(&bridge->trace, bridge->now_ns, "dialled again");
 	conn->traced = false;
 	conn_detach_flow(bridge, conn);
+	/* of the kernel's tables too: the next one may be spliced */
+	bridge_flow_released(bridge, flow);
 	offload_forget(bridge, conn);
 	conn_close(bridge, conn, true);
 	dial_by(bridge, flow, slot, dial);

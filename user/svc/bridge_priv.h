@@ -8,7 +8,9 @@
 
 #include "bridge.h"
 #include "recvring.h"
+#include "relay_keys.h"
 #include "resolver.h"
+#include "rules.h"
 #include "socks.h"
 #include "splice.h"
 #include "trace.h"
@@ -144,6 +146,10 @@ struct bridge {
 	uint8_t *early_data; /* BRIDGE_EARLY_DATA_BYTES */
 	struct bridge_faults faults;
 	struct bridge_settings settings;
+	/* bridge_rules.c; NULL: no rules */
+	struct rules_set *rules, *rules_before;
+	uint64_t rules_overlap_until_ns;
+	struct relay_keys relay_keys;
 };
 
 /* bridge_conn.c: slots */
@@ -256,6 +262,12 @@ void upkeep_answered(struct bridge *bridge, struct conn *conn);
 void upkeep_failed(struct bridge *bridge, const struct conn *conn, enum upstream_failure kind);
 /* Another address of the server is current: looks for the way there. */
 void upkeep_moved(struct bridge *bridge, uint32_t slot);
+
+/* This flow is relayed: its client's packets come up from now on, whatever the rules say. */
+void bridge_keep_flow(struct bridge *bridge, const struct flow *flow, bool known_key);
+
+/* bridge_rules.c */
+struct rules_verdict bridge_decide_flow(const struct bridge *bridge, const struct flow *flow);
 
 /* bridge_relay.c: payload */
 void relay_begin(struct bridge *bridge, struct conn *conn);

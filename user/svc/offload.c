@@ -128,11 +128,13 @@ bool offload_prepare(struct bridge *bridge, struct conn *conn)
 void offload_relay(struct bridge *bridge, struct conn *conn, enum splice_refusal why)
 {
 	struct flow_entry *entry = splice_entry(bridge->splice, conn->entry);
-	bool clamped = entry->clamp_on;
+	bool clamped = entry->clamp_on, kept;
 
 	offload_count_refusal(bridge, conn, why);
 	__atomic_store_n(&entry->clamp_on, 0, __ATOMIC_SEQ_CST);
-	splice_demote(bridge->splice, conn->entry);
+	kept = splice_demote(bridge->splice, conn->entry, conn->flow != NULL);
+	if (conn->flow)
+		bridge_keep_flow(bridge, conn->flow, kept);
 	conn->relayed_after_dial = true;
 	/* an ACK for what the clamp held back, or the server would send it again */
 	if (clamped && !repair_freeze(conn->fd))

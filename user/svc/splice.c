@@ -411,14 +411,23 @@ void splice_release(struct splice *splice, uint32_t index, uint64_t now_ns)
 	splice->in_use--;
 }
 
-void splice_demote(struct splice *splice, uint32_t index)
+bool splice_demote(struct splice *splice, uint32_t index, bool keep_client_key)
 {
+	bool kept = keep_client_key && splice->slots[index].client_key;
 	struct flow_entry *entry = splice_at(splice, index);
 
 	flowmap_move(entry, FLOW_PHASE_RELAYED);
+	if (keep_client_key)
+		splice->slots[index].client_key = false;
 	splice_remove_key(splice, index, FLOW_UP);
 	if (!entry->window_shift)
 		splice_remove_key(splice, index, FLOW_DOWN);
+	return kept;
+}
+
+struct flowmap *splice_map(struct splice *splice)
+{
+	return &splice->map;
 }
 
 /* --- adopting --- */
@@ -500,6 +509,8 @@ void splice_start(struct splice *splice, uint64_t now_ns)
 		if (splice_at(splice, i)->phase != FLOW_PHASE_FREE)
 			last = i + 1;
 	splice->used = last;
+	if (splice->inherited)
+		flowmap_forget_relayed(&splice->map);
 	for (uint32_t i = 0; i < last; i++) {
 		if (splice_at(splice, i)->phase == FLOW_PHASE_FREE || splice_at(splice, i)->phase >= FLOW_PHASE_COUNT)
 			splice_put_slot(splice, i, now_ns);

@@ -34,6 +34,7 @@ void upstreams_init(struct upstreams *upstreams, const struct config *config, ui
 		upstreams->slots[i] = i;
 	}
 	upstreams->count = config->upstream_count;
+	memcpy(upstreams->uplink, config->uplink, sizeof(upstreams->uplink));
 	upstreams_set_limit(upstreams, config);
 }
 
@@ -67,6 +68,14 @@ uint32_t upstreams_pick(struct upstreams *upstreams, int wanted, uint64_t tried)
 		return UPSTREAMS_NONE;
 	slot = upstreams->slots[wanted];
 	return upstreams->health[slot].resolved ? slot : UPSTREAMS_NONE;
+}
+
+int upstreams_renamed(const struct upstreams *upstreams, int before)
+{
+	for (uint32_t i = 0; (uint32_t)before < upstreams->count_before && i < upstreams->count; i++)
+		if (upstreams->slots[i] == upstreams->slots_before[before])
+			return (int)i;
+	return UPSTREAMS_GONE;
 }
 
 uint32_t upstreams_find(const struct upstreams *upstreams, uint32_t id)
@@ -200,10 +209,6 @@ int upstreams_reload(struct upstreams *upstreams, const struct config *config, u
 	uint32_t slots[CONFIG_MAX_UPSTREAMS];
 	int err;
 
-	if (strcmp(config->uplink, upstreams->list[upstreams->slots[0]].uplink)) {
-		snprintf(error, error_bytes, "uplink: a change of it needs a restart");
-		return -EBUSY;
-	}
 	if (!upstreams_assign(upstreams, config, slots)) {
 		snprintf(error, error_bytes,
 			 "upstreams: connections still live by too many that were removed earlier; try again when they "
@@ -215,6 +220,8 @@ int upstreams_reload(struct upstreams *upstreams, const struct config *config, u
 		snprintf(error, error_bytes, "upstreams: memory for their ports: %s", strerror(-err));
 		return err;
 	}
+	memcpy(upstreams->slots_before, upstreams->slots, sizeof(upstreams->slots));
+	upstreams->count_before = upstreams->count;
 	upstreams_remove_others(upstreams, slots, config->upstream_count);
 	for (uint32_t i = 0; i < config->upstream_count; i++) {
 		struct upstream *upstream = &upstreams->list[slots[i]];
@@ -225,7 +232,7 @@ int upstreams_reload(struct upstreams *upstreams, const struct config *config, u
 			continue;
 		}
 		upstream_release(upstream);
-		upstreams_add(upstreams, slots[i], &config->upstreams[i], config->uplink, now_ns);
+		upstreams_add(upstreams, slots[i], &config->upstreams[i], upstreams->uplink, now_ns);
 		upstream->ports = pools[i];
 		upstream_find_route(upstream);
 	}

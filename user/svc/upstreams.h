@@ -22,6 +22,8 @@
 #define UPSTREAMS_NONE UINT32_MAX
 /* For upstreams_pick(): no rule has named one. */
 #define UPSTREAMS_ANY (-1)
+/* One that is not in the configuration any more: nothing is picked. */
+#define UPSTREAMS_GONE (-2)
 
 struct upstreams {
 	struct upstream list[UPSTREAMS_SLOTS];
@@ -29,8 +31,11 @@ struct upstreams {
 	uint32_t used;                        /* slots below have been in use */
 	uint32_t slots[CONFIG_MAX_UPSTREAMS]; /* by index in the configuration */
 	uint32_t count;                       /* in the configuration */
-	uint32_t warm, warm_peak;             /* connections of all pools (pool.c) */
-	uint32_t pool_limit;                  /* warm connections in all */
+	/* the same before the last reload */
+	uint32_t slots_before[CONFIG_MAX_UPSTREAMS], count_before;
+	char uplink[IFNAMSIZ];
+	uint32_t warm, warm_peak; /* connections of all pools (pool.c) */
+	uint32_t pool_limit;      /* warm connections in all */
 };
 
 /* 0 or -errno. The routes are not looked up, nor ports created, before upstreams_open(). */
@@ -46,6 +51,8 @@ void upstreams_release(struct upstreams *upstreams);
  * name is not resolved.
  */
 uint32_t upstreams_pick(struct upstreams *upstreams, int wanted, uint64_t tried);
+/* The index now of what was index `before` in the configuration before the last reload, or UPSTREAMS_GONE. */
+int upstreams_renamed(const struct upstreams *upstreams, int before);
 /* The slot by the id that an entry of the kernel's table carries; UPSTREAMS_NONE: it is not in the configuration. */
 uint32_t upstreams_find(const struct upstreams *upstreams, uint32_t id);
 /* The ports of all, those of removed ones that still live among them. */
@@ -62,7 +69,7 @@ void upstreams_sweep(struct upstreams *upstreams);
  *   added                                                        used from now on
  *   removed                                                      nothing new; its connections live on
  *   another server, other ports, sources or mark                 as if removed and added under the same name
- *   uplink (of all)                                              needs a restart: -EBUSY
+ *   uplink (of all)                                              needs a restart, and is not looked at
  *
  * Of `config` only `upstreams`, `uplink` and the pool's settings are read, and copied. On the thread that uses the set;
  * afterwards programs must be attached to new uplinks and new ports be reserved (worker_reload_upstreams() does it
