@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Several upstreams, on two uplinks: shares by weight; one killed under load and back again; standby; one that is stopped; a
-# wrong password; none that answers; SO_MARK; an upstream of the other family; a restart. Spliced by tc and by XDP, and relayed.
+# wrong password; none that answers; SO_MARK; an upstream of the other family; a reload; a restart. Spliced by tc, by
+# XDP (failover_xdp.sh), and relayed (failover_relay.sh).
 #
 #   drawn in upstreams_lab.sh
 set -uo pipefail
@@ -210,7 +211,7 @@ reloaded() {
 	upstreams_begin "name: a, server: '10.2.0.2:1080'" "name: b, server: '10.4.0.2:1080', ports: 50000-50999"
 	splice_hold $lab_target4 5003 10
 	is "$name: ten connections" "$held $(up "map(.$carried) | join(\" \")")" "holding connections=10 failed=0 5 5"
-	upstreams_config "name: c, server: '10.4.0.2:1081', ports: 51000-51999, pool: 2" "name: a, server: '10.2.0.2:1080', weight: 3"
+	upstreams_config "name: c, server: '10.4.0.2:1081', ports: 52000-52999, pool: 2" "name: a, server: '10.2.0.2:1080', weight: 3"
 	is "$name: applied" "$("$lab_build/socksplice" reload --json --control "$lab_control" | jq -c '[.applied, .needs_restart]')" '[["upstreams"],[]]'
 	is "$name: the list" "$(up 'map(.name + "=" + .state + "/" + (.weight | tostring)) | join(" ")')" "c=healthy/1 a=healthy/3 b=removed/1"
 	before=$(of a connects_ok)
@@ -218,11 +219,11 @@ reloaded() {
 	is "$name: by the new weights" "$(($(of a connects_ok) - before)) $(of c connects_ok) $(of b connects_ok)" "30 10 5"
 	ok "$name: a pool that is new is filled" splice_until 4 of_is c pool.warm 2
 	is "$name: the ports of all are reserved" "$(in_gateway sysctl -n net.ipv4.ip_local_reserved_ports)" \
-		"10000-40000,$([ "$mode" = relay ] || echo 50000-50999,)51000-51999"
+		"10000-40000,$([ "$mode" = relay ] || echo 50000-50999,)52000-52999"
 	splice_release
 	is "$name: the ten are alive" "$held" "alive=10 lost=0"
 	ok "$name: the removed one goes with its last connection" splice_until 5 only_two
-	upstreams_config "name: a, server: '10.2.0.2:1080', weight: 3" "name: c, server: '10.4.0.2:1081', ports: 51000-51999, weight: 0"
+	upstreams_config "name: a, server: '10.2.0.2:1080', weight: 3" "name: c, server: '10.4.0.2:1081', ports: 52000-52999, weight: 0"
 	"$lab_build/socksplice" reload --control "$lab_control" >/dev/null
 	ok "$name: a pool that is gone is emptied" splice_until 4 of_is c pool.warm 0
 	is "$name: and it is a standby now" "$(before=$(of c connects_ok); load 20 2 >/dev/null; echo $(($(of c connects_ok) - before)))" 0
@@ -231,8 +232,8 @@ reloaded() {
 }
 only_two() { [ "$(up length)" = 2 ]; }
 
-# failover_xdp.sh takes the other hook
-for one in ${UPSTREAM_MODES:-tc relay}; do
+# failover_xdp.sh and failover_relay.sh are the others
+for one in ${UPSTREAM_MODES:-tc}; do
 	upstreams_mode $one
 	killed_and_back
 	standby

@@ -231,8 +231,8 @@ restarted() {
 }
 
 extra=""
-# pool_xdp.sh takes the other hook
-for one in ${UPSTREAM_MODES:-tc relay}; do
+# pool_xdp.sh and pool_relay.sh are the others
+for one in ${UPSTREAM_MODES:-tc}; do
 	upstreams_mode $one
 	used 4
 	used 6

@@ -184,7 +184,7 @@ performance: { batch_size: 4 }"
 	lab_config 10.2.0.2:1080 "rules: [ { dst: 10.9.0.4, action: drop } ]
 tcp: { half-open: 100, half-open-per-source: 50 }"
 	kill -HUP "$lab_daemon"
-	ok "SIGHUP does the same" splice_until 5 grep -q "info  reload: applied: rules, tcp.half-open, tcp.half-open-per-source$" "$lab_dir/daemon.log"
+	ok "SIGHUP does the same" splice_until 5 grep -q "info  reload: applied: upstreams, rules, tcp.half-open, tcp.half-open-per-source$" "$lab_dir/daemon.log"
 	is "SIGHUP: the rules" "$(ask tcp 10.9.0.4 7000)" timeout
 	echo "rules: {" >>"$lab_dir/socksplice.yml"
 	kill -HUP "$lab_daemon"

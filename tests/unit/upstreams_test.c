@@ -118,6 +118,7 @@ static void test_reload_changes_in_place(void **state)
 	assert_int_equal(upstreams_renamed(set, 2), UPSTREAMS_GONE);
 	assert_int_equal(set->slots[0], 1);
 	assert_int_equal(set->slots[1], 0);
+	assert_false(set->ways_changed);
 	assert_int_equal(set->health[0].weight, 7);
 	assert_true(set->health[0].backoff_ns == 9000000000ull);
 	assert_string_equal(set->list[0].settings.password, "p");
@@ -145,6 +146,7 @@ static void test_reload_adds_and_removes(void **state)
 	set->list[0].conns = 1;
 	set->list[1].entries = 1;
 	assert_int_equal(reload(HEAD C END), 0);
+	assert_true(set->ways_changed);
 	/* both still carry something: they keep their slots and get nothing new */
 	assert_int_equal(set->slots[0], 2);
 	assert_string_equal(upstream_health_name(&set->health[0]), "removed");

@@ -263,9 +263,12 @@ static int worker_take_change(struct worker *worker)
 
 	if (err)
 		return err;
-	worker_follow_uplinks(worker);
-	worker_reserve_ports(worker);
-	worker_watch_resolver(worker);
+	/* packets wait meanwhile: only where it is needed */
+	if (bridge_upstreams(worker->bridge)->ways_changed) {
+		worker_follow_uplinks(worker);
+		worker_reserve_ports(worker);
+		worker_watch_resolver(worker);
+	}
 
 	tcp->half_open = change->tcp.half_open;
 	tcp->half_open_per_source = change->tcp.half_open_per_source;

@@ -181,9 +181,10 @@ static void upstreams_change(struct upstreams *upstreams, uint32_t slot, const s
 	struct upstream_health *health = &upstreams->health[slot];
 
 	upstreams->list[slot].settings = *settings;
+	if (health->weight != settings->weight)
+		health->credit = 0;
 	health->weight = settings->weight;
 	health->backoff_ns = settings->backoff_ns;
-	health->credit = 0;
 }
 
 static void upstreams_remove_others(struct upstreams *upstreams, const uint32_t *slots, uint32_t count)
@@ -196,6 +197,7 @@ static void upstreams_remove_others(struct upstreams *upstreams, const uint32_t 
 		if (stays || !upstreams->health[i].present)
 			continue;
 		upstreams->health[i].present = false;
+		upstreams->ways_changed = true;
 		log_info("upstream %s: no more in the configuration; %u connections live on",
 			 upstreams->list[i].settings.name,
 			 upstreams->list[i].spliced + upstreams->list[i].relaying + upstreams->list[i].dialing);
@@ -222,6 +224,7 @@ int upstreams_reload(struct upstreams *upstreams, const struct config *config, u
 	}
 	memcpy(upstreams->slots_before, upstreams->slots, sizeof(upstreams->slots));
 	upstreams->count_before = upstreams->count;
+	upstreams->ways_changed = false;
 	upstreams_remove_others(upstreams, slots, config->upstream_count);
 	for (uint32_t i = 0; i < config->upstream_count; i++) {
 		struct upstream *upstream = &upstreams->list[slots[i]];
@@ -235,6 +238,7 @@ int upstreams_reload(struct upstreams *upstreams, const struct config *config, u
 		upstreams_add(upstreams, slots[i], &config->upstreams[i], upstreams->uplink, now_ns);
 		upstream->ports = pools[i];
 		upstream_find_route(upstream);
+		upstreams->ways_changed = true;
 	}
 	upstreams->count = config->upstream_count;
 	upstreams_set_limit(upstreams, config);

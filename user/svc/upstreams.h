@@ -34,6 +34,7 @@ struct upstreams {
 	/* the same before the last reload */
 	uint32_t slots_before[CONFIG_MAX_UPSTREAMS], count_before;
 	char uplink[IFNAMSIZ];
+	bool ways_changed;        /* by the last reload: some were added or removed */
 	uint32_t warm, warm_peak; /* connections of all pools (pool.c) */
 	uint32_t pool_limit;      /* warm connections in all */
 };
