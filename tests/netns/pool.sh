@@ -64,17 +64,40 @@ services() {
 	done
 }
 
+# windows_agree: the window of a client's segment, in its scale, is what the server reads in the pool's (7)
+windows_agree() {
+	local pids=() scale client server
+	rm -f "$lab_dir/c0.pcap" "$lab_dir/s0.pcap"
+	lab_spawn "$lab_c" tshark -q -i c0 -w "$lab_dir/c0.pcap" -f "tcp port 5003"
+	pids+=("$lab_last")
+	lab_spawn "$lab_s" tshark -q -i s0 -w "$lab_dir/s0.pcap" -f "tcp port 1080"
+	pids+=("$lab_last")
+	splice_until 10 test -s "$lab_dir/c0.pcap" -a -s "$lab_dir/s0.pcap" || return
+	dial $lab_target4 5003 hello >/dev/null
+	sleep 0.5
+	lab_end "${pids[@]}"
+	scale=$(tshark -r "$lab_dir/c0.pcap" -Y 'tcp.flags.syn == 1 && tcp.dstport == 5003' -T fields -e tcp.options.wscale.shift 2>/dev/null | head -n 1)
+	client=$(tshark -r "$lab_dir/c0.pcap" -Y 'tcp.len == 5 && tcp.dstport == 5003' -T fields -e tcp.window_size_value 2>/dev/null | head -n 1)
+	server=$(tshark -r "$lab_dir/s0.pcap" -Y 'tcp.len == 5 && tcp.dstport == 1080' -T fields -e tcp.window_size_value 2>/dev/null | head -n 1)
+	[ "${scale:-7}" -ne 7 ] && [ $((client << scale >> 7)) = "$server" ] && echo yes && return
+	echo "scale $scale, window $client became $server"
+}
+
 # Clients that cannot do what the pool has offered.
 unfit() {
 	local name="$label, other clients" i
 	upstreams_begin "name: a, server: '$server4', pool: 8"
 	ok "$name: filled" splice_until 4 of_is a pool.warm 8
 	# another window scale is no hindrance: it is translated
-	in_client sysctl -qw net.ipv4.tcp_rmem="4096 131072 600000"
+	in_client ip route replace default via 10.1.0.1 window 600000
 	is "$name: small windows: works" "$(load 20 2)" "connections=20 failed=0"
 	cmp_ok "$name: small windows: by the pool" "$(of a pool.hits)" -ge 10
 	is "$name: small windows: a transfer" "$(in_client timeout 40 "$lab_root/tests/tools/stream.py" $lab_target4 echo 30000000 33000000 2>&1 | head -n 1)" ok
+	ok "$name: filled again" splice_until 4 of_is a pool.warm 8
+	[ "$mode" = relay ] || is "$name: small windows: the server reads the same" "$(windows_agree)" yes
+	in_client ip route replace default via 10.1.0.1
 	in_client sysctl -qw net.ipv4.tcp_rmem="4096 131072 33554432"
+	[ "$mode" = relay ] || is "$name: large windows: the server reads the same" "$(windows_agree)" yes
 	is "$name: large windows: a transfer" "$(in_client timeout 40 "$lab_root/tests/tools/stream.py" $lab_target4 echo 30000000 33000000 2>&1 | head -n 1)" ok
 	in_client sysctl -qw net.ipv4.tcp_rmem="4096 131072 6291456"
 	ok "$name: filled again" splice_until 4 of_is a pool.warm 8
