@@ -90,11 +90,14 @@ for mode in "${modes[@]}"; do
 	lab_daemon_stop KILL
 	leaks_begin 10.9.0.1 10.9.0.3 10.9.0.4 fd09::1 fd09::3 fd09::4
 	for net in 10.9.0. fd09::; do
-		for host in 1 3 4; do ask tcp "$net$host" 7000 >"$lab_dir/tcp-$net$host" & done
-		ask udp "${net}4" 7000 >"$lab_dir/udp-${net}4" &
+		asking=()
+		for asked in tcp-"$net"{1,3,4} udp-"${net}4"; do
+			ask "${asked%%-*}" "${asked#*-}" 7000 >"$lab_dir/$asked" &
+			asking+=("$!")
+		done
 		is "$mode, killed: TCP direct to ${net}2" "$(ask tcp "${net}2" 7000)" direct
 		is "$mode, killed: UDP direct to ${net}2" "$(ask udp "${net}2" 7000)" direct
-		wait $(jobs -p | grep -vxF -f <(printf '%s\n' "${lab_pids[@]}"))
+		wait "${asking[@]}"
 		for asked in tcp-"$net"{1,3,4} udp-"${net}4"; do
 			is "$mode, killed: $asked" "$(<"$lab_dir/$asked")" timeout
 		done
