@@ -59,9 +59,10 @@ enum splice_refusal {
 	X(finished_reset)                                                                                              \
 	X(finished_idle)                                                                                               \
 	X(flushed)                                                                                                     \
-	X(adopted)          /* from an earlier daemon */                                                               \
-	X(adopted_unusable) /* of an earlier daemon, in the middle of a handover: reset */                             \
-	X(bytes_up)         /* payload of finished flows */                                                            \
+	X(adopted)             /* from an earlier daemon */                                                            \
+	X(adopted_unusable)    /* of an earlier daemon, in the middle of a handover: reset */                          \
+	X(adopted_unreachable) /* of an earlier daemon, by an interface that is not configured any more: reset */      \
+	X(bytes_up)            /* payload of finished flows */                                                         \
 	X(bytes_down)                                                                                                  \
 	X(packets_up)                                                                                                  \
 	X(packets_down)
