@@ -470,7 +470,7 @@ bool splice_describe(struct splice *splice, uint32_t index, uint64_t now_ns, str
 		.rate_down = slot->rate[FLOW_DOWN],
 		.client_rtt_us = down->rtt_us,
 		.upstream_rtt_us = up->rtt_us,
-		.source_port = be16(up->sport),
+		.source = {.addr = up->src, .port = up->sport},
 		.adopted = slot->adopted,
 	};
 	return true;

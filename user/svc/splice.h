@@ -145,7 +145,7 @@ struct splice_flow {
 	uint64_t created_ns;
 	uint64_t rate_up, rate_down;             /* bytes a second, over the last seconds */
 	uint32_t client_rtt_us, upstream_rtt_us; /* 0: unknown */
-	uint16_t source_port;
+	struct endpoint source; /* what the upstream is dialled from */
 	bool adopted;
 };
 
