@@ -32,8 +32,9 @@ start() {
 }
 memory() {
 	awk '/^(VmRSS|RssAnon|RssFile|RssShmem)/ { printf "%s %d MB, ", substr($1, 1, length($1) - 1), $2 / 1024 }' "/proc/$lab_daemon/status"
-	for map in flows flow_keys; do
-		bpftool -j map show pinned "$lab_bpf/pin/$map" | jq -r '"map \(.name) \(.bytes_memlock / 1048576 | floor) MB"'
+	for map in "$lab_bpf"/pin/*; do
+		bpftool -j map show pinned "$map" 2>/dev/null |
+			jq -r 'select(.bytes_memlock > 10000000) | "map \(.name) \(.bytes_memlock / 1048576 | floor) MB"'
 	done | paste -sd, | sed 's/,/, /g'
 }
 
