@@ -267,7 +267,7 @@ static json_t *control_json_spliced(const struct worker_flow_row *row, uint64_t 
 	SET(flow, "rate_to_client", splice->rate_down);
 	SET(flow, "client_rtt_us", splice->client_rtt_us);
 	SET(flow, "upstream_rtt_us", splice->upstream_rtt_us);
-	SET(flow, "source_port", splice->source_port);
+	json_object_set_new(flow, "source", control_json_endpoint(&splice->source));
 	json_object_set_new(flow, "adopted", json_boolean(splice->adopted));
 	SET(flow, "age_ms", (now_ns - splice->created_ns) / 1000000);
 	return flow;

@@ -59,9 +59,10 @@ enum splice_refusal {
 	X(finished_reset)                                                                                              \
 	X(finished_idle)                                                                                               \
 	X(flushed)                                                                                                     \
-	X(adopted)          /* from an earlier daemon */                                                               \
-	X(adopted_unusable) /* of an earlier daemon, in the middle of a handover: reset */                             \
-	X(bytes_up)         /* payload of finished flows */                                                            \
+	X(adopted)             /* from an earlier daemon */                                                            \
+	X(adopted_unusable)    /* of an earlier daemon, in the middle of a handover: reset */                          \
+	X(adopted_unreachable) /* of an earlier daemon, by an interface that is not configured any more: reset */      \
+	X(bytes_up)            /* payload of finished flows */                                                         \
 	X(bytes_down)                                                                                                  \
 	X(packets_up)                                                                                                  \
 	X(packets_down)
@@ -150,7 +151,7 @@ struct splice_flow {
 	uint64_t created_ns;
 	uint64_t rate_up, rate_down;             /* bytes a second, over the last seconds */
 	uint32_t client_rtt_us, upstream_rtt_us; /* 0: unknown */
-	uint16_t source_port;
+	struct endpoint source;                  /* what the upstream is dialled from */
 	bool adopted;
 };
 
