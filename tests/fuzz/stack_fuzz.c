@@ -13,6 +13,7 @@
 
 #include "base.h"
 #include "build.h"
+#include "parse.h"
 #include "stack.h"
 
 #define FRAMES 256
@@ -222,6 +223,22 @@ static void do_owner(struct input *in)
 		stack_send(f.stack, flow, index, FRAME_PAYLOAD_OFFSET, (uint16_t)(1 + take(in, 2) % 1500), f.now_ns);
 }
 
+/* By what the packet is, so that the same input is judged alike. */
+static enum stack_judgement on_judge(void *ctx, const struct packet_view *view, bool has_port)
+{
+	(void)ctx;
+	assert(!has_port || view->l4_proto == IPPROTO_TCP || view->l4_proto == IPPROTO_UDP);
+	if (view->l4_proto != IPPROTO_TCP)
+		return view->ip_tos & 1 ? STACK_IGNORE : STACK_REJECT;
+	return view->ip_tos == 3 ? STACK_REJECT : view->ip_tos == 5 ? STACK_IGNORE : STACK_TAKE;
+}
+
+static void on_released(void *ctx, struct flow *flow)
+{
+	(void)ctx;
+	assert(stack_flow_at(f.stack, stack_flow_index(f.stack, flow)) == flow);
+}
+
 static void start(void)
 {
 	static const struct stack_callbacks callbacks = {
@@ -232,6 +249,8 @@ static void start(void)
 		.flow_writable = on_event,
 		.flow_closed = on_closed,
 		.flow_syn_again = on_syn_again,
+		.judge = on_judge,
+		.flow_released = on_released,
 	};
 	static const struct stack_settings settings = {
 		.max_flows = FLOWS,
