@@ -51,10 +51,11 @@ static struct {
 	bool hand_over_on_syn_again;
 } t;
 
-static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len)
+static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes)
 {
 	(void)ctx;
 	(void)port;
+	assert_int_equal(segment_bytes, 0);
 	if (t.ring_full)
 		return -EAGAIN;
 	assert_in_range(t.sent, 0, PACKETS - 1);

@@ -68,7 +68,7 @@ void icmp_send_refusal(struct stack *stack, const struct flow *flow, enum flow_r
 	message[1] = error->code;
 	start = build_icmp(message, (uint16_t)(end - message), &flow->link);
 	if (stack->callbacks.transmit(stack->callbacks.ctx, flow->port, frame, (uint16_t)(start - data),
-				      (uint16_t)(end - start))) {
+				      (uint16_t)(end - start), 0)) {
 		frame_put(stack->pool, frame);
 		stack->counters.tx_ring_full++;
 		return;

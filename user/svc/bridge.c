@@ -42,17 +42,17 @@ static uint32_t bridge_recv_entries(const struct frame_pool *pool)
 	return entries;
 }
 
-static int bridge_create_rings(struct bridge *bridge, const uint16_t segment_bytes[2])
+static int bridge_create_rings(struct bridge *bridge, const uint16_t buffer_bytes[2])
 {
 	uint32_t entries = bridge_recv_entries(bridge->pool);
 	int err;
 
 	for (int i = 0; i < BRIDGE_RECV_RINGS; i++) {
-		bridge->rings[i].buffer_bytes = segment_bytes[i];
+		bridge->rings[i].buffer_bytes = buffer_bytes[i];
 		if (!bridge->uring->recv_bundle)
 			continue;
 		err = recvring_create(&bridge->rings[i], bridge->uring, bridge->pool, (uint16_t)(BRIDGE_RECV_GROUP + i),
-				      entries, segment_bytes[i]);
+				      entries, buffer_bytes[i]);
 		if (err)
 			return err;
 	}
@@ -124,7 +124,7 @@ int bridge_create(struct bridge **out, const struct bridge_settings *settings)
 	err = conn_table_create(bridge, config->tcp.max_flows + BRIDGE_EXTRA_CONNS);
 	if (err)
 		goto fail;
-	err = bridge_create_rings(bridge, settings->segment_bytes);
+	err = bridge_create_rings(bridge, settings->buffer_bytes);
 	if (err)
 		goto fail;
 	err = bridge_create_splice(bridge, settings);
@@ -334,35 +334,26 @@ static void bridge_timer(void *ctx, struct wheel_timer *timer, uint64_t now_ns)
 		socks_client_timed_out(bridge, conn);
 }
 
-static void bridge_feed_starved(struct bridge *bridge)
-{
-	struct conn_list *list = &bridge->lists[CONN_LINK_STARVED];
-	uint32_t last = list->tail;
-	bool more = last != CONN_NONE;
-
-	/* one pass: who starves again is appended behind `last` */
-	while (more) {
-		more = list->head != last;
-		relay_receive_start(bridge, conn_list_take(bridge, CONN_LINK_STARVED));
-	}
-}
-
 void bridge_flush(struct bridge *bridge, uint32_t reserve_frames)
 {
 	struct conn *conn;
-	uint32_t added = 0;
 
+	bridge->reserve_frames = reserve_frames;
 	while ((conn = conn_list_take(bridge, CONN_LINK_DIRTY)))
 		relay_send_start(bridge, conn);
 	if (bridge->uring->recv_bundle)
 		for (int i = 0; i < BRIDGE_RECV_RINGS; i++)
-			added += recvring_refill(&bridge->rings[i], reserve_frames);
-	else
-		added = frame_pool_free(bridge->pool) > reserve_frames;
-	if (added)
-		bridge_feed_starved(bridge);
+			recvring_refill(&bridge->rings[i], reserve_frames);
+	relay_feed_starved(bridge);
 	splice_run(bridge->splice, bridge->now_ns);
 	wheel_expire(&bridge->wheel, bridge->now_ns, bridge_timer, bridge);
+}
+
+bool bridge_has_work(const struct bridge *bridge)
+{
+	uint32_t first = bridge->lists[CONN_LINK_STARVED].head;
+
+	return first != CONN_NONE && relay_may_receive(bridge, &bridge->conns[first]);
 }
 
 uint64_t bridge_next_timer_ns(const struct bridge *bridge)

@@ -57,7 +57,6 @@ struct conn {
 	bool upstream_ended; /* the upstream sent FIN */
 	bool sending;        /* a sendmsg is in flight */
 	bool receiving;      /* a receive or poll is armed */
-	bool pausing;        /* the receive is being cancelled because the client has no room */
 	bool cancelling;
 	bool handling;     /* a completion is being handled */
 	bool client_ended; /* the flow is gone in order: what it left is still sent */
@@ -110,6 +109,7 @@ struct bridge {
 	uint32_t conn_used;
 	uint32_t free_head;
 	uint32_t reset_cursor;
+	uint32_t reserve_frames; /* of the pool, that reception leaves alone */
 	bool stopping;        /* no new connections: those there are, are being reset */
 	uint32_t *flow_conns; /* flow index -> connection, CONN_NONE */
 	struct conn_list lists[CONN_LINK_COUNT];
@@ -183,6 +183,10 @@ void relay_send_start(struct bridge *bridge, struct conn *conn);
 void relay_sent(struct bridge *bridge, struct conn *conn, int32_t res);
 void relay_receive_start(struct bridge *bridge, struct conn *conn);
 void relay_received(struct bridge *bridge, struct conn *conn, int32_t res, uint32_t flags);
+/* There are buffers for it. */
+bool relay_may_receive(const struct bridge *bridge, const struct conn *conn);
+/* Reception for those that wait for buffers, in order, as far as these go. */
+void relay_feed_starved(struct bridge *bridge);
 void relay_polled(struct bridge *bridge, struct conn *conn, int32_t res);
 void relay_received_message(struct bridge *bridge, struct conn *conn, int32_t res);
 /* The client's flow ended in order while bytes of it wait for the upstream. */

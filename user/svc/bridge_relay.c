@@ -4,23 +4,31 @@
  *
  * Up: what the client sent stays in its frames; one sendmsg of up to
  * URING_IOVECS of them is in flight per connection, and the frames are freed
- * when it completes. Down: bundled multishot reception into frames, each of
- * which is handed to the stack as one segment; a client that does not keep up
- * (no room in its send queue) pauses the reception, so that the upstream's
- * window closes. Kernels without bundles: poll, then recvmsg over frames.
+ * when it completes. Down: bundled reception into frames, which are handed to
+ * the stack as they are. Kernels without bundles: poll, then recvmsg over
+ * frames.
+ *
+ * Fairness: one call moves no more than RELAY_BYTES_PER_CALL, then the others
+ * have their turn. Reception is not multishot, as that would take whatever
+ * buffers there are for one connection, again and again. It is started anew
+ * after each completion, unless a client does not keep up (no room in its send
+ * queue): then not before it does, so that the upstream's window closes. When
+ * buffers are scarce, connections queue for them (STARVED), and who just had
+ * some goes to the end of the queue. The bound also keeps what is copied in
+ * and out again in the CPU's own cache.
  */
 #include "bridge_priv.h"
 
 #include <errno.h>
 
-#define RELAY_RECVMSG_FRAMES 16
+#define RELAY_BYTES_PER_CALL (128u << 10)
+#define RELAY_FEED_PER_TURN 8
 
 /* Payload that waits for the upstream: in the flow, or left behind by it. */
 static uint32_t relay_peek(const struct bridge *bridge, const struct conn *conn, struct iovec *iov, uint32_t *bytes)
 {
 	uint32_t count = 0;
 
-	*bytes = 0;
 	if (conn->flow) {
 		count = stack_peek(bridge->stack, conn->flow, 0, iov, URING_IOVECS);
 	} else {
@@ -31,8 +39,12 @@ static uint32_t relay_peek(const struct bridge *bridge, const struct conn *conn,
 			iov[count++] = (struct iovec){frame_data(bridge->pool, i) + frame->off, frame->len};
 		}
 	}
-	for (uint32_t i = 0; i < count; i++)
+	*bytes = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		if (i && *bytes + iov[i].iov_len > RELAY_BYTES_PER_CALL)
+			return i;
 		*bytes += (uint32_t)iov[i].iov_len;
+	}
 	return count;
 }
 
@@ -117,8 +129,8 @@ void relay_begin(struct bridge *bridge, struct conn *conn)
 
 	conn_move(bridge, conn, CONN_RELAYING);
 	upstream_prepare_relay(conn->fd);
-	/* rings are ordered by falling buffer size: the largest whose buffers fit one segment */
-	while (conn->ring + 1 < BRIDGE_RECV_RINGS && bridge->rings[conn->ring].buffer_bytes > segment)
+	/* buffers of whole segments, else the smaller ones */
+	while (conn->ring + 1 < BRIDGE_RECV_RINGS && bridge->rings[conn->ring].buffer_bytes % segment)
 		conn->ring++;
 	if (conn->early_len) {
 		stack_send(bridge->stack, conn->flow, conn->frame, conn->early_off, conn->early_len, bridge->now_ns);
@@ -142,22 +154,41 @@ void relay_receive_start(struct bridge *bridge, struct conn *conn)
 	if (bridge->uring->recv_bundle) {
 		bridge->counters.receive_arms++;
 		uring_recv_bundle(bridge->uring, conn_start_op(bridge, conn, CONN_OP_RECV), conn->fd,
-				  bridge->rings[conn->ring].group);
+				  bridge->rings[conn->ring].group,
+				  MIN(stack_send_room(conn->flow), RELAY_BYTES_PER_CALL));
 	} else {
 		uring_poll_once(bridge->uring, conn_start_op(bridge, conn, CONN_OP_POLL), conn->fd);
 	}
 }
 
-static void relay_pause(struct bridge *bridge, struct conn *conn)
+/* After a reception: at once, or behind those that wait for buffers. */
+static void relay_receive_again(struct bridge *bridge, struct conn *conn)
 {
-	union uring_word target = {
-		.index = conn_index(bridge, conn), .generation = conn->generation, .op = CONN_OP_RECV};
+	if (conn->flow && !stack_send_room(conn->flow))
+		bridge->counters.receive_pauses++;
+	else if (bridge->lists[CONN_LINK_STARVED].head != CONN_NONE)
+		conn_list_add(bridge, CONN_LINK_STARVED, conn);
+	else
+		relay_receive_start(bridge, conn);
+}
 
-	if (conn->pausing)
-		return;
-	conn->pausing = true;
-	bridge->counters.receive_pauses++;
-	uring_cancel(bridge->uring, conn_start_op(bridge, conn, CONN_OP_CANCEL), target);
+bool relay_may_receive(const struct bridge *bridge, const struct conn *conn)
+{
+	if (bridge->uring->recv_bundle)
+		return bridge->rings[conn->ring].filled;
+	return frame_pool_free(bridge->pool) > bridge->reserve_frames;
+}
+
+void relay_feed_starved(struct bridge *bridge)
+{
+	struct conn_list *list = &bridge->lists[CONN_LINK_STARVED];
+
+	/* no more than will find buffers: who finds none would be put behind those that did */
+	for (uint32_t i = 0; i < RELAY_FEED_PER_TURN && list->head != CONN_NONE; i++) {
+		if (!relay_may_receive(bridge, &bridge->conns[list->head]))
+			return;
+		relay_receive_start(bridge, conn_list_take(bridge, CONN_LINK_STARVED));
+	}
 }
 
 static void relay_upstream_ended(struct bridge *bridge, struct conn *conn)
@@ -190,24 +221,21 @@ static void relay_take_bundle(struct bridge *bridge, struct conn *conn, uint16_t
 
 void relay_received(struct bridge *bridge, struct conn *conn, int32_t res, uint32_t flags)
 {
-	if (!(flags & IORING_CQE_F_MORE))
-		conn->receiving = conn->pausing = false;
+	conn->receiving = false;
 	if (res > 0)
 		relay_take_bundle(bridge, conn, (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT), (uint32_t)res);
 	if (conn->state != CONN_RELAYING)
 		return;
-	if (res == 0) {
+	if (res > 0) {
+		relay_receive_again(bridge, conn);
+	} else if (res == 0) {
 		relay_upstream_ended(bridge, conn);
 	} else if (res == -ENOBUFS) {
 		bridge->counters.receive_no_buffers++;
 		conn_list_add(bridge, CONN_LINK_STARVED, conn);
-	} else if (res < 0 && res != -ECANCELED) {
+	} else if (res != -ECANCELED) {
 		bridge->counters.upstream_resets++;
 		conn_abort(bridge, conn);
-	} else if (!conn->receiving) {
-		relay_receive_start(bridge, conn);
-	} else if (conn->flow && !stack_send_room(conn->flow)) {
-		relay_pause(bridge, conn);
 	}
 }
 
@@ -225,7 +253,7 @@ void relay_polled(struct bridge *bridge, struct conn *conn, int32_t res)
 		return;
 	}
 	message = uring_message(bridge->uring);
-	while (count < RELAY_RECVMSG_FRAMES) {
+	while (count < URING_IOVECS && (!count || (count + 1) * buffer_bytes <= RELAY_BYTES_PER_CALL)) {
 		uint32_t frame = frame_get(bridge->pool, FRAME_FLOW);
 
 		if (frame == FRAME_NONE)
@@ -287,6 +315,6 @@ void relay_received_message(struct bridge *bridge, struct conn *conn, int32_t re
 		bridge->counters.upstream_resets++;
 		conn_abort(bridge, conn);
 	} else {
-		relay_receive_start(bridge, conn);
+		relay_receive_again(bridge, conn);
 	}
 }
