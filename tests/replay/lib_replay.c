@@ -451,7 +451,7 @@ static void on_readable(void *ctx, struct flow *flow)
 	struct iovec iov[64];
 	uint32_t count;
 
-	while (!by_hand && (count = stack_peek(r->stack, flow, 0, iov, 64))) {
+	while (!by_hand && (count = stack_peek(r->stack, flow, 0, iov, UINT32_MAX, 64))) {
 		uint32_t bytes = 0;
 
 		for (uint32_t i = 0; i < count; i++)
@@ -680,7 +680,7 @@ bool replay_readable_is(struct replay *r, uint32_t bytes)
 	uint32_t at = 0;
 	struct iovec iov;
 
-	while (stack_peek(r->stack, r->flow, at, &iov, 1))
+	while (stack_peek(r->stack, r->flow, at, &iov, UINT32_MAX, 1))
 		for (size_t i = 0; i < iov.iov_len; i++, at++)
 			if (((uint8_t *)iov.iov_base)[i] != pattern(TO_STACK, at))
 				return false;

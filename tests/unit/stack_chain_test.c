@@ -293,7 +293,7 @@ static void assert_readable(uint32_t from, uint32_t bytes)
 	struct iovec iov;
 
 	assert_int_equal(stack_readable_bytes(t->flow), bytes);
-	for (; stack_peek(t->stack, t->flow, at, &iov, 1); at += (uint32_t)iov.iov_len)
+	for (; stack_peek(t->stack, t->flow, at, &iov, UINT32_MAX, 1); at += (uint32_t)iov.iov_len)
 		assert_memory_equal(iov.iov_base, stream + from + at, iov.iov_len);
 	assert_int_equal(at, bytes);
 }

@@ -134,11 +134,12 @@ void stack_hand_over(struct stack *stack, struct flow *flow)
 }
 
 uint32_t stack_peek(const struct stack *stack, const struct flow *flow, uint32_t skip_bytes, struct iovec *iov,
-		    uint32_t max)
+		    uint32_t max_bytes, uint32_t max)
 {
-	uint32_t count = 0;
+	uint32_t count = 0, bytes = 0;
 
-	for (uint32_t i = flow->receive_head; i != FRAME_NONE && count < max; i = stack_frame(stack, i)->next) {
+	for (uint32_t i = flow->receive_head; i != FRAME_NONE && count < max && bytes < max_bytes;
+	     i = stack_frame(stack, i)->next) {
 		const struct frame *frame = stack_frame(stack, i);
 
 		if (skip_bytes >= frame->len) {
@@ -147,6 +148,7 @@ uint32_t stack_peek(const struct stack *stack, const struct flow *flow, uint32_t
 		}
 		iov[count++] = (struct iovec){frame_data(stack->pool, i) + frame->off + skip_bytes,
 					      (size_t)frame->len - skip_bytes};
+		bytes += frame->len - skip_bytes;
 		skip_bytes = 0;
 	}
 	return count;

@@ -214,11 +214,11 @@ bool stack_transmit_segment(struct stack *stack, uint16_t port, const struct bui
 			    const struct build_segment *segment, const void *payload, uint16_t payload_bytes);
 
 /*
- * In-order payload from the client, in place. Fills up to `max` iovecs from byte `skip` of the receive queue on;
- * returns how many were filled. The memory stays valid until stack_consume() passes over it or flow_closed.
+ * In-order payload from the client, in place. Fills up to `max` iovecs from byte `skip` of the receive queue on, none
+ * after the one that makes `max_bytes` full; returns how many were filled. The memory stays valid until stack_consume() passes over it or flow_closed.
  */
 uint32_t stack_peek(const struct stack *stack, const struct flow *flow, uint32_t skip_bytes, struct iovec *iov,
-		    uint32_t max);
+		    uint32_t max_bytes, uint32_t max);
 /* Bytes that stack_peek() can show. */
 uint32_t stack_readable_bytes(const struct flow *flow);
 /* True once the client's FIN is next: everything it ever sends is in the receive queue (or consumed). */

@@ -145,6 +145,7 @@ struct flow {
 	uint32_t ts_recent, ts_offset, last_ack_sent;
 	uint64_t ts_recent_ns;
 	uint32_t window_period_bytes;
+	bool window_ran_dry; /* in this period all that had come was taken: the owner waited for the client */
 	uint64_t window_period_ns;
 
 	/* acknowledgements due */

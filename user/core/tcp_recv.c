@@ -21,7 +21,7 @@
 #define TCP_EMPTY_POOL_SHARE 32  /* below: nothing is kept */
 #define TCP_LOW_POOL_SEGMENTS 4  /* the window that is still offered then */
 #define TCP_MAX_SEARCH_STEPS 256 /* frames that are looked at to find an out-of-order segment's place */
-#define TCP_WINDOW_PERIOD_MIN_NS 1000000
+#define TCP_WINDOW_PERIOD_MIN_NS 200000
 
 bool tcp_pool_below(const struct stack *stack, uint32_t share)
 {
@@ -297,17 +297,23 @@ uint32_t tcp_receive_window(const struct stack *stack, struct flow *flow)
 	return window;
 }
 
-/* The buffer grows when one round trip brings more than half of it: the path can use more. */
+/*
+ * The buffer grows when one round trip brings more than half of it, and the owner had to wait for more: the path can use
+ * more. While the owner is the slower one, more would only wait, and leave the CPU's caches meanwhile.
+ */
 static void tcp_grow_buffer(struct stack *stack, struct flow *flow, uint32_t bytes, uint64_t now_ns)
 {
 	uint64_t period_ns = MAX(flow->srtt_ns, (uint64_t)TCP_WINDOW_PERIOD_MIN_NS);
 
 	flow->window_period_bytes += bytes;
+	flow->window_ran_dry |= !flow->receive_bytes;
 	if (now_ns - flow->window_period_ns < period_ns)
 		return;
-	if (flow->window_period_bytes > flow->rcv_limit_bytes / 2 && !tcp_pool_below(stack, TCP_LOW_POOL_SHARE))
+	if (flow->window_period_bytes > flow->rcv_limit_bytes / 2 && flow->window_ran_dry &&
+	    !tcp_pool_below(stack, TCP_LOW_POOL_SHARE))
 		flow->rcv_limit_bytes = MIN(flow->rcv_limit_bytes * 2, stack->settings.receive_window_max_bytes);
 	flow->window_period_bytes = 0;
+	flow->window_ran_dry = false;
 	flow->window_period_ns = now_ns;
 }
 

@@ -17,8 +17,8 @@
  * with the connection (`left_head`) when the flow is gone.
  *
  * Nothing here is linear in the number of connections. What must be looked at
- * again hangs in a list: DIRTY (payload may be sendable), STARVED (a receive
- * ended for want of buffers).
+ * again hangs in a list: DIRTY (payload may be sendable), RECEIVE (its turn to
+ * receive from the upstream comes).
  *
  * How ends are passed on: the client's FIN becomes SHUT_WR after the last
  * byte, the upstream's FIN becomes ours after the last byte, a reset or
@@ -32,12 +32,16 @@
 /* Connections that still close may outnumber flows for a moment. */
 #define BRIDGE_EXTRA_CONNS 1024
 #define BRIDGE_RECV_GROUP 1
+/* Of each ring of receive buffers. */
+#define BRIDGE_RECV_BYTES (1u << 20)
+#define BRIDGE_RECV_ENTRIES_MIN 32
 
+/* Few bytes are soon used again, while they are in the CPU's caches. */
 static uint32_t bridge_recv_entries(const struct frame_pool *pool)
 {
-	uint32_t entries = 64;
+	uint32_t entries = BRIDGE_RECV_ENTRIES_MIN;
 
-	while (entries < 1024 && entries * 32 < pool->total)
+	while (entries * 2 * pool->frame_bytes <= BRIDGE_RECV_BYTES && entries * 2 <= pool->total / 32)
 		entries *= 2;
 	return entries;
 }
@@ -261,8 +265,8 @@ void bridge_flow_writable(struct bridge *bridge, struct flow *flow)
 {
 	struct conn *conn = bridge_conn_of(bridge, flow);
 
-	if (conn)
-		relay_receive_start(bridge, conn);
+	if (conn && conn->state == CONN_RELAYING)
+		conn_list_add(bridge, CONN_LINK_RECEIVE, conn);
 }
 
 void bridge_flow_closed(struct bridge *bridge, struct flow *flow, enum flow_end why)
@@ -344,16 +348,14 @@ void bridge_flush(struct bridge *bridge, uint32_t reserve_frames)
 	if (bridge->uring->recv_bundle)
 		for (int i = 0; i < BRIDGE_RECV_RINGS; i++)
 			recvring_refill(&bridge->rings[i], reserve_frames);
-	relay_feed_starved(bridge);
+	relay_receive_waiting(bridge);
 	splice_run(bridge->splice, bridge->now_ns);
 	wheel_expire(&bridge->wheel, bridge->now_ns, bridge_timer, bridge);
 }
 
 bool bridge_has_work(const struct bridge *bridge)
 {
-	uint32_t first = bridge->lists[CONN_LINK_STARVED].head;
-
-	return first != CONN_NONE && relay_may_receive(bridge, &bridge->conns[first]);
+	return relay_may_receive(bridge);
 }
 
 uint64_t bridge_next_timer_ns(const struct bridge *bridge)

@@ -185,6 +185,19 @@ void conn_list_add(struct bridge *bridge, enum conn_link link, struct conn *conn
 	list->tail = index;
 }
 
+void conn_list_add_first(struct bridge *bridge, enum conn_link link, struct conn *conn)
+{
+	struct conn_list *list = &bridge->lists[link];
+
+	if (conn->linked[link])
+		return;
+	conn->linked[link] = true;
+	conn->next[link] = list->head;
+	list->head = conn_index(bridge, conn);
+	if (list->tail == CONN_NONE)
+		list->tail = list->head;
+}
+
 struct conn *conn_list_take(struct bridge *bridge, enum conn_link link)
 {
 	struct conn_list *list = &bridge->lists[link];

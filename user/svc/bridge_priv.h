@@ -48,7 +48,7 @@ enum conn_op {
 };
 
 /* Lists through conn.links. */
-enum conn_link { CONN_LINK_DIRTY, CONN_LINK_STARVED, CONN_LINK_COUNT };
+enum conn_link { CONN_LINK_DIRTY, CONN_LINK_RECEIVE, CONN_LINK_COUNT };
 
 struct conn {
 	uint8_t state;
@@ -62,7 +62,8 @@ struct conn {
 	bool client_ended; /* the flow is gone in order: what it left is still sent */
 	bool traced;
 	bool linked[CONN_LINK_COUNT];
-	uint8_t ring; /* index of the receive ring */
+	uint8_t ring;            /* index of the receive ring */
+	uint8_t receive_buffers; /* that the last reception filled */
 	uint16_t generation;
 	uint16_t in_flight; /* completions that will still come */
 	uint32_t next[CONN_LINK_COUNT];
@@ -140,6 +141,7 @@ void conn_end_completion(struct bridge *bridge, struct conn *conn);
 /* Unties flow and connection; the flow is gone for the connection afterwards. */
 void conn_detach_flow(struct bridge *bridge, struct conn *conn);
 void conn_list_add(struct bridge *bridge, enum conn_link link, struct conn *conn);
+void conn_list_add_first(struct bridge *bridge, enum conn_link link, struct conn *conn);
 struct conn *conn_list_take(struct bridge *bridge, enum conn_link link);
 /* Resets the client; the connection is closing afterwards. */
 void conn_abort(struct bridge *bridge, struct conn *conn);
@@ -183,10 +185,10 @@ void relay_send_start(struct bridge *bridge, struct conn *conn);
 void relay_sent(struct bridge *bridge, struct conn *conn, int32_t res);
 void relay_receive_start(struct bridge *bridge, struct conn *conn);
 void relay_received(struct bridge *bridge, struct conn *conn, int32_t res, uint32_t flags);
-/* There are buffers for it. */
-bool relay_may_receive(const struct bridge *bridge, const struct conn *conn);
-/* Reception for those that wait for buffers, in order, as far as these go. */
-void relay_feed_starved(struct bridge *bridge);
+/* Somebody waits to receive and there are buffers. */
+bool relay_may_receive(const struct bridge *bridge);
+/* Starts the reception of those that wait for it, in order, as far as the buffers go. */
+void relay_receive_waiting(struct bridge *bridge);
 void relay_polled(struct bridge *bridge, struct conn *conn, int32_t res);
 void relay_received_message(struct bridge *bridge, struct conn *conn, int32_t res);
 /* The client's flow ended in order while bytes of it wait for the upstream. */

@@ -8,29 +8,31 @@
  * the stack as they are. Kernels without bundles: poll, then recvmsg over
  * frames.
  *
- * Fairness: one call moves no more than RELAY_BYTES_PER_CALL, then the others
- * have their turn. Reception is not multishot, as that would take whatever
- * buffers there are for one connection, again and again. It is started anew
- * after each completion, unless a client does not keep up (no room in its send
- * queue): then not before it does, so that the upstream's window closes. When
- * buffers are scarce, connections queue for them (STARVED), and who just had
- * some goes to the end of the queue. The bound also keeps what is copied in
- * and out again in the CPU's own cache.
+ * Fairness: one call moves no more than RELAY_RECEIVE_BYTES or RELAY_SEND_BYTES,
+ * then the others have their turn. Reception is not multishot, as that would
+ * take whatever buffers there are for one connection, again and again. Who has
+ * received queues to receive again (RECEIVE), and each turn of the loop starts
+ * as many as there are buffers for, in order. Who waited in the kernel for the
+ * upstream and then found no buffer goes first. A client that does not keep up
+ * (no room in its send queue) stops its reception, so that the upstream's
+ * window closes. The bounds also keep what is copied in and out again in the
+ * CPU's own cache.
  */
 #include "bridge_priv.h"
 
 #include <errno.h>
 
-#define RELAY_BYTES_PER_CALL (128u << 10)
-#define RELAY_FEED_PER_TURN 8
+#define RELAY_RECEIVE_BYTES (256u << 10)
+#define RELAY_SEND_BYTES (256u << 10)
+#define RELAY_TURN_BYTES (384u << 10)
 
 /* Payload that waits for the upstream: in the flow, or left behind by it. */
-static uint32_t relay_peek(const struct bridge *bridge, const struct conn *conn, struct iovec *iov, uint32_t *bytes)
+static uint32_t relay_peek(const struct bridge *bridge, const struct conn *conn, struct iovec *iov)
 {
 	uint32_t count = 0;
 
 	if (conn->flow) {
-		count = stack_peek(bridge->stack, conn->flow, 0, iov, URING_IOVECS);
+		count = stack_peek(bridge->stack, conn->flow, 0, iov, RELAY_SEND_BYTES, URING_IOVECS);
 	} else {
 		for (uint32_t i = conn->left_head; i != FRAME_NONE && count < URING_IOVECS;
 		     i = bridge->pool->frames[i].next) {
@@ -38,12 +40,6 @@ static uint32_t relay_peek(const struct bridge *bridge, const struct conn *conn,
 
 			iov[count++] = (struct iovec){frame_data(bridge->pool, i) + frame->off, frame->len};
 		}
-	}
-	*bytes = 0;
-	for (uint32_t i = 0; i < count; i++) {
-		if (i && *bytes + iov[i].iov_len > RELAY_BYTES_PER_CALL)
-			return i;
-		*bytes += (uint32_t)iov[i].iov_len;
 	}
 	return count;
 }
@@ -79,12 +75,12 @@ static void relay_up_finished(struct bridge *bridge, struct conn *conn)
 void relay_send_start(struct bridge *bridge, struct conn *conn)
 {
 	struct uring_message *message;
-	uint32_t count, bytes;
+	uint32_t count;
 
 	if (conn->state != CONN_RELAYING || conn->sending)
 		return;
 	message = uring_message(bridge->uring);
-	count = relay_peek(bridge, conn, message->iovecs, &bytes);
+	count = relay_peek(bridge, conn, message->iovecs);
 	if (!count) {
 		bridge->uring->messages_used--;
 		if (conn->client_ended || (conn->flow && stack_read_finished(conn->flow)))
@@ -155,39 +151,52 @@ void relay_receive_start(struct bridge *bridge, struct conn *conn)
 		bridge->counters.receive_arms++;
 		uring_recv_bundle(bridge->uring, conn_start_op(bridge, conn, CONN_OP_RECV), conn->fd,
 				  bridge->rings[conn->ring].group,
-				  MIN(stack_send_room(conn->flow), RELAY_BYTES_PER_CALL));
+				  MIN(stack_send_room(conn->flow), RELAY_RECEIVE_BYTES));
 	} else {
 		uring_poll_once(bridge->uring, conn_start_op(bridge, conn, CONN_OP_POLL), conn->fd);
 	}
 }
 
-/* After a reception: at once, or behind those that wait for buffers. */
+/* After a reception: behind those that wait for their turn. */
 static void relay_receive_again(struct bridge *bridge, struct conn *conn)
 {
 	if (conn->flow && !stack_send_room(conn->flow))
 		bridge->counters.receive_pauses++;
-	else if (bridge->lists[CONN_LINK_STARVED].head != CONN_NONE)
-		conn_list_add(bridge, CONN_LINK_STARVED, conn);
 	else
-		relay_receive_start(bridge, conn);
+		conn_list_add(bridge, CONN_LINK_RECEIVE, conn);
 }
 
-bool relay_may_receive(const struct bridge *bridge, const struct conn *conn)
+/* What a connection of this ring can receive into now. */
+static uint32_t relay_buffers(const struct bridge *bridge, uint32_t ring)
 {
+	uint32_t pool = frame_pool_free(bridge->pool);
+
 	if (bridge->uring->recv_bundle)
-		return bridge->rings[conn->ring].filled;
-	return frame_pool_free(bridge->pool) > bridge->reserve_frames;
+		return bridge->rings[ring].filled;
+	return pool > bridge->reserve_frames ? pool - bridge->reserve_frames : 0;
 }
 
-void relay_feed_starved(struct bridge *bridge)
+bool relay_may_receive(const struct bridge *bridge)
 {
-	struct conn_list *list = &bridge->lists[CONN_LINK_STARVED];
+	uint32_t first = bridge->lists[CONN_LINK_RECEIVE].head;
 
-	/* no more than will find buffers: who finds none would be put behind those that did */
-	for (uint32_t i = 0; i < RELAY_FEED_PER_TURN && list->head != CONN_NONE; i++) {
-		if (!relay_may_receive(bridge, &bridge->conns[list->head]))
+	return first != CONN_NONE && relay_buffers(bridge, bridge->conns[first].ring);
+}
+
+void relay_receive_waiting(struct bridge *bridge)
+{
+	struct conn_list *list = &bridge->lists[CONN_LINK_RECEIVE];
+	uint32_t bytes = 0, used[BRIDGE_RECV_RINGS] = {0};
+
+	while (list->head != CONN_NONE && bytes < RELAY_TURN_BYTES) {
+		const struct conn *first = &bridge->conns[list->head];
+
+		if (used[first->ring] >= relay_buffers(bridge, first->ring))
 			return;
-		relay_receive_start(bridge, conn_list_take(bridge, CONN_LINK_STARVED));
+		/* as much as it took the last time, so that those with little to receive are many */
+		used[first->ring] += first->receive_buffers;
+		bytes += first->receive_buffers * bridge->rings[first->ring].buffer_bytes;
+		relay_receive_start(bridge, conn_list_take(bridge, CONN_LINK_RECEIVE));
 	}
 }
 
@@ -203,6 +212,7 @@ static void relay_take_bundle(struct bridge *bridge, struct conn *conn, uint16_t
 {
 	struct recvring *ring = &bridge->rings[conn->ring];
 
+	conn->receive_buffers = (uint8_t)((bytes + ring->buffer_bytes - 1) / ring->buffer_bytes);
 	bridge->counters.upstream_receives++;
 	bridge->counters.upstream_receive_bytes += bytes;
 	for (uint32_t nth = 0; bytes; nth++) {
@@ -232,7 +242,7 @@ void relay_received(struct bridge *bridge, struct conn *conn, int32_t res, uint3
 		relay_upstream_ended(bridge, conn);
 	} else if (res == -ENOBUFS) {
 		bridge->counters.receive_no_buffers++;
-		conn_list_add(bridge, CONN_LINK_STARVED, conn);
+		conn_list_add_first(bridge, CONN_LINK_RECEIVE, conn);
 	} else if (res != -ECANCELED) {
 		bridge->counters.upstream_resets++;
 		conn_abort(bridge, conn);
@@ -253,7 +263,7 @@ void relay_polled(struct bridge *bridge, struct conn *conn, int32_t res)
 		return;
 	}
 	message = uring_message(bridge->uring);
-	while (count < URING_IOVECS && (!count || (count + 1) * buffer_bytes <= RELAY_BYTES_PER_CALL)) {
+	while (count < URING_IOVECS && (!count || (count + 1) * buffer_bytes <= RELAY_RECEIVE_BYTES)) {
 		uint32_t frame = frame_get(bridge->pool, FRAME_FLOW);
 
 		if (frame == FRAME_NONE)
@@ -271,7 +281,7 @@ void relay_polled(struct bridge *bridge, struct conn *conn, int32_t res)
 	if (!count) {
 		bridge->uring->messages_used--;
 		bridge->counters.receive_no_buffers++;
-		conn_list_add(bridge, CONN_LINK_STARVED, conn);
+		conn_list_add_first(bridge, CONN_LINK_RECEIVE, conn);
 		return;
 	}
 	conn->receiving = true;
