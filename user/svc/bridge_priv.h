@@ -93,7 +93,7 @@ struct conn {
 #define BRIDGE_EARLY_DATA_BYTES (1u << 20)
 
 struct conn_list {
-	uint32_t head, tail;
+	uint32_t head, tail, count;
 };
 
 struct bridge {

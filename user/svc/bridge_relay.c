@@ -25,6 +25,7 @@
 #define RELAY_RECEIVE_BYTES (256u << 10)
 #define RELAY_SEND_BYTES (256u << 10)
 #define RELAY_TURN_BYTES (384u << 10)
+#define RELAY_SHARE_MIN_BYTES (32u << 10)
 
 /* Payload that waits for the upstream: in the flow, or left behind by it. */
 static uint32_t relay_peek(const struct bridge *bridge, const struct conn *conn, struct iovec *iov)
@@ -141,6 +142,14 @@ void relay_begin(struct bridge *bridge, struct conn *conn)
 	conn_list_add(bridge, CONN_LINK_DIRTY, conn);
 }
 
+/* The more there are, the less each time: whoever waits long loses its congestion window (RFC 5681 4.1). */
+static uint32_t relay_share_bytes(const struct bridge *bridge)
+{
+	uint32_t share = RELAY_TURN_BYTES / (bridge->lists[CONN_LINK_RECEIVE].count + 1);
+
+	return MIN(MAX(share, RELAY_SHARE_MIN_BYTES), RELAY_RECEIVE_BYTES);
+}
+
 void relay_receive_start(struct bridge *bridge, struct conn *conn)
 {
 	if (conn->state != CONN_RELAYING || conn->receiving || conn->upstream_ended || !conn->flow ||
@@ -151,7 +160,7 @@ void relay_receive_start(struct bridge *bridge, struct conn *conn)
 		bridge->counters.receive_arms++;
 		uring_recv_bundle(bridge->uring, conn_start_op(bridge, conn, CONN_OP_RECV), conn->fd,
 				  bridge->rings[conn->ring].group,
-				  MIN(stack_send_room(conn->flow), RELAY_RECEIVE_BYTES));
+				  MIN(stack_send_room(conn->flow), relay_share_bytes(bridge)));
 	} else {
 		uring_poll_once(bridge->uring, conn_start_op(bridge, conn, CONN_OP_POLL), conn->fd);
 	}
