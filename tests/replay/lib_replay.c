@@ -384,7 +384,7 @@ static void cut(struct replay *r, uint8_t *frame, const struct packet_view *v, u
 		    (uint64_t)(len - v->l3_off) - (r->settings.ipv6 ? 40 : 0), 2);
 		put(packet + v->l4_off + 4, v->seq + at, 4);
 		if (at + bytes < v->payload_len)
-			packet[v->l4_off + 13] &= (uint8_t)~(FIN | 0x08);
+			packet[v->l4_off + 13] &= (uint8_t) ~(FIN | 0x08);
 		transmitted(r, packet, len);
 	}
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A port that cuts packets into segments (GSO): what goes into one packet, and that windows, acknowledgements and losses
- * are still those of segments. Frames are large there, so little payload must not occupy many of them.
+ * A port that cuts packets into segments (GSO): what goes into one packet, and that windows, acknowledgements and
+ * losses are still those of segments. Frames are large there, so little payload must not occupy many of them.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -42,8 +42,8 @@ struct stack_port {
 	/* Virtual device (veth, tap): a TCP checksum field that holds just the folded pseudo-header sum is the
 	 * local sender's CHECKSUM_PARTIAL and is accepted. */
 	bool partial_checksum_ok;
-	/* It writes TCP checksums and cuts packets into segments: it is given packets of several segments (GSO), and the
-	 * TCP checksum field of all packets is zero. */
+	/* It writes TCP checksums and cuts packets into segments: it is given packets of several segments (GSO), and
+	 * the TCP checksum field of all packets is zero. */
 	bool offload;
 };
 
@@ -215,7 +215,8 @@ bool stack_transmit_segment(struct stack *stack, uint16_t port, const struct bui
 
 /*
  * In-order payload from the client, in place. Fills up to `max` iovecs from byte `skip` of the receive queue on, none
- * after the one that makes `max_bytes` full; returns how many were filled. The memory stays valid until stack_consume() passes over it or flow_closed.
+ * after the one that makes `max_bytes` full; returns how many were filled. The memory stays valid until stack_consume()
+ * passes over it or flow_closed.
  */
 uint32_t stack_peek(const struct stack *stack, const struct flow *flow, uint32_t skip_bytes, struct iovec *iov,
 		    uint32_t max_bytes, uint32_t max);

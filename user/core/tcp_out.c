@@ -342,8 +342,8 @@ bool tcp_send_frame(struct stack *stack, struct flow *flow, uint32_t index, uint
 	uint8_t *start, flags = TCP_ACK;
 
 	/* too long for the port: the client has moved to one that does not cut */
-	if (frame->tx_busy || (frame->len > tcp_packet_bytes(stack, flow) &&
-			       !tcp_split_frame(stack, flow, index, segment_bytes))) {
+	if (frame->tx_busy ||
+	    (frame->len > tcp_packet_bytes(stack, flow) && !tcp_split_frame(stack, flow, index, segment_bytes))) {
 		flow_add_work(stack, flow);
 		return false;
 	}

@@ -194,7 +194,8 @@ static bool tcp_insert_out_of_order(struct stack *stack, struct flow *flow, uint
 	}
 	stack->counters.segments_out_of_order++;
 	tcp_sack_add(flow, frame->seq, frame->seq + frame->len);
-	if (previous != FRAME_NONE && stack_frame(stack, previous)->seq + stack_frame(stack, previous)->len == frame->seq &&
+	if (previous != FRAME_NONE &&
+	    stack_frame(stack, previous)->seq + stack_frame(stack, previous)->len == frame->seq &&
 	    tcp_merge(stack, previous, index))
 		return false;
 	if (previous == FRAME_NONE) {
@@ -298,8 +299,8 @@ uint32_t tcp_receive_window(const struct stack *stack, struct flow *flow)
 }
 
 /*
- * The buffer grows when one round trip brings more than half of it, and the owner had to wait for more: the path can use
- * more. While the owner is the slower one, more would only wait, and leave the CPU's caches meanwhile.
+ * The buffer grows when one round trip brings more than half of it, and the owner had to wait for more: the path can
+ * use more. While the owner is the slower one, more would only wait, and leave the CPU's caches meanwhile.
  */
 static void tcp_grow_buffer(struct stack *stack, struct flow *flow, uint32_t bytes, uint64_t now_ns)
 {

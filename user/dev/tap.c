@@ -333,7 +333,8 @@ int tap_transmit(struct tap *tap, uint32_t frame, uint16_t off, uint16_t len, ui
 			memcpy(batch->key, key, view.payload_off);
 	}
 	/* of what is not TCP, only tx_iov[1] is used, and not the payload */
-	tap->tx_iov[2 + batch->frame_count] = (struct iovec){packet + (is_tcp ? view.payload_off : 0), view.payload_len};
+	tap->tx_iov[2 + batch->frame_count] =
+		(struct iovec){packet + (is_tcp ? view.payload_off : 0), view.payload_len};
 	batch->frames[batch->frame_count++] = frame;
 	batch->next_seq = view.seq + view.payload_len;
 	/* nothing may follow a short segment */

@@ -94,11 +94,11 @@ uint32_t tap_receive(struct tap *tap, struct tap_packet *packets, uint32_t max, 
 uint32_t tap_spare_frames(const struct tap *tap);
 
 /*
- * Posts one Ethernet frame, bytes [off, off + len) of `frame`. Its checksums are complete, but for the one of TCP, which
- * may be anything: the kernel makes it. segment_bytes: the kernel cuts its payload into segments of so much; 0: into
- * none. Always 0, as by the contract of xsk_transmit(): frame_tx_start() was called on it, and frame_tx_done() will be,
- * at the latest before tap_flush() returns. Order is kept. Until then the bytes must not change; they are not changed
- * here either.
+ * Posts one Ethernet frame, bytes [off, off + len) of `frame`. Its checksums are complete, but for the one of TCP,
+ * which may be anything: the kernel makes it. segment_bytes: the kernel cuts its payload into segments of so much; 0:
+ * into none. Always 0, as by the contract of xsk_transmit(): frame_tx_start() was called on it, and frame_tx_done()
+ * will be, at the latest before tap_flush() returns. Order is kept. Until then the bytes must not change; they are not
+ * changed here either.
  */
 int tap_transmit(struct tap *tap, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes);
 /* Writes what is pending. What the kernel does not take is counted and lost, as on a wire. */

@@ -111,8 +111,8 @@ struct bridge {
 	uint32_t free_head;
 	uint32_t reset_cursor;
 	uint32_t reserve_frames; /* of the pool, that reception leaves alone */
-	bool stopping;        /* no new connections: those there are, are being reset */
-	uint32_t *flow_conns; /* flow index -> connection, CONN_NONE */
+	bool stopping;           /* no new connections: those there are, are being reset */
+	uint32_t *flow_conns;    /* flow index -> connection, CONN_NONE */
 	struct conn_list lists[CONN_LINK_COUNT];
 	uint32_t state_counts[CONN_STATE_COUNT];
 	struct bridge_counters counters;

@@ -125,6 +125,7 @@ void relay_begin(struct bridge *bridge, struct conn *conn)
 	uint16_t segment = stack_send_segment_bytes(conn->flow);
 
 	conn_move(bridge, conn, CONN_RELAYING);
+	conn->receive_buffers = 1;
 	upstream_prepare_relay(conn->fd);
 	/* buffers of whole segments, else the smaller ones */
 	while (conn->ring + 1 < BRIDGE_RECV_RINGS && bridge->rings[conn->ring].buffer_bytes % segment)
@@ -262,7 +263,7 @@ void relay_polled(struct bridge *bridge, struct conn *conn, int32_t res)
 {
 	uint16_t buffer_bytes = bridge->rings[conn->ring].buffer_bytes;
 	struct uring_message *message;
-	uint32_t count = 0;
+	uint32_t count = 0, share = relay_share_bytes(bridge);
 
 	conn->receiving = false;
 	if (conn->state != CONN_RELAYING || !conn->flow)
@@ -272,11 +273,10 @@ void relay_polled(struct bridge *bridge, struct conn *conn, int32_t res)
 		return;
 	}
 	message = uring_message(bridge->uring);
-	while (count < URING_IOVECS && (!count || (count + 1) * buffer_bytes <= RELAY_RECEIVE_BYTES)) {
+	while (count < URING_IOVECS && (!count || (count + 1) * buffer_bytes <= share) &&
+	       relay_buffers(bridge, conn->ring)) {
 		uint32_t frame = frame_get(bridge->pool, FRAME_FLOW);
 
-		if (frame == FRAME_NONE)
-			break;
 		bridge->pool->frames[frame].next = conn->recvmsg_head;
 		conn->recvmsg_head = frame;
 		count++;
@@ -320,8 +320,11 @@ static void relay_take_message(struct bridge *bridge, struct conn *conn, uint32_
 
 void relay_received_message(struct bridge *bridge, struct conn *conn, int32_t res)
 {
+	uint32_t buffer_bytes = bridge->rings[conn->ring].buffer_bytes;
+
 	conn->receiving = false;
 	if (res > 0) {
+		conn->receive_buffers = (uint8_t)(((uint32_t)res + buffer_bytes - 1) / buffer_bytes);
 		bridge->counters.upstream_receives++;
 		bridge->counters.upstream_receive_bytes += (uint32_t)res;
 	}
