@@ -103,6 +103,12 @@ bool upstream_find_next_hop(struct upstream *upstream)
 	return before.valid && (!now.valid || memcmp(now.mac, before.mac, sizeof(now.mac)) != 0);
 }
 
+static void upstream_set_quickack(int fd, int on)
+{
+	if (setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on)))
+		log_debug("upstream socket: TCP_QUICKACK: %s", strerror(errno));
+}
+
 int upstream_open_socket(const struct upstream *upstream)
 {
 	int fd = socket(upstream->server.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP), err;
@@ -115,6 +121,8 @@ int upstream_open_socket(const struct upstream *upstream)
 		close(fd);
 		return err;
 	}
+	/* the acknowledgements of the handshake ride on its messages */
+	upstream_set_quickack(fd, 0);
 	return fd;
 }
 
@@ -147,6 +155,7 @@ void upstream_prepare_relay(int fd)
 	    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)))
 		log_debug("upstream socket: %s", strerror(errno));
 	upstream_bound_receive(fd);
+	upstream_set_quickack(fd, 1);
 }
 
 int upstream_bind(const struct upstream *upstream, int fd, uint32_t source, uint16_t port)
@@ -159,6 +168,13 @@ int upstream_bind(const struct upstream *upstream, int fd, uint32_t source, uint
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) || bind(fd, (struct sockaddr *)&own, bytes))
 		return -errno;
 	return 0;
+}
+
+bool upstream_reload(const struct config *running, const struct config *wanted)
+{
+	(void)running;
+	(void)wanted;
+	return false;
 }
 
 void upstream_close_socket(int fd, int reset)
