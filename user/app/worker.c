@@ -122,17 +122,25 @@ static int worker_port_of(void *ctx, uint32_t ifindex)
 	return -1;
 }
 
+/* Of a frame's room for payload, what holds whole segments; a segment that fits none is cut by the stack. */
+static uint16_t worker_buffer_bytes(const struct worker *worker, uint32_t segment_bytes)
+{
+	uint32_t room = worker->umem.pool.frame_bytes - FRAME_PAYLOAD_OFFSET;
+
+	return (uint16_t)(segment_bytes < room ? room - room % segment_bytes : room);
+}
+
 static int worker_create_services(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	const struct config *config = worker->config;
-	uint16_t mtu = (uint16_t)worker->ports[0].mtu;
+	uint32_t mtu = worker->ports[0].mtu;
 	struct bridge_settings settings = {
 		.config = config,
 		.uring = &worker->uring,
 		.pool = &worker->umem.pool,
 		.bpf = worker->bpf,
-		.segment_bytes = {(uint16_t)(mtu - TCP_IPV4_HEADER_BYTES - TCP_TIMESTAMP_BYTES),
-				  (uint16_t)(mtu - TCP_IPV6_HEADER_BYTES - TCP_TIMESTAMP_BYTES)},
+		.buffer_bytes = {worker_buffer_bytes(worker, mtu - TCP_IPV4_HEADER_BYTES - TCP_TIMESTAMP_BYTES),
+				 worker_buffer_bytes(worker, mtu - TCP_IPV6_HEADER_BYTES - TCP_TIMESTAMP_BYTES)},
 		.ctx = worker,
 		.flush_transmissions = worker_flush,
 		.port_of = worker_port_of,

@@ -95,7 +95,7 @@ int worker_tell_uplink(struct worker *worker);
 /* worker_loop.c: the thread */
 void *worker_run(void *worker);
 void worker_flush(void *worker);
-int worker_transmit(void *worker, uint16_t port, uint32_t frame, uint16_t off, uint16_t len);
+int worker_transmit(void *worker, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes);
 /* Reads own addresses, MTUs and MACs again and tells program and stack. */
 void worker_update_topology(struct worker *worker);
 

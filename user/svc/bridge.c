@@ -17,8 +17,8 @@
  * with the connection (`left_head`) when the flow is gone.
  *
  * Nothing here is linear in the number of connections. What must be looked at
- * again hangs in a list: DIRTY (payload may be sendable), STARVED (a receive
- * ended for want of buffers).
+ * again hangs in a list: DIRTY (payload may be sendable), RECEIVE (its turn to
+ * receive from the upstream comes).
  *
  * How ends are passed on: the client's FIN becomes SHUT_WR after the last
  * byte, the upstream's FIN becomes ours after the last byte, a reset or
@@ -32,27 +32,31 @@
 /* Connections that still close may outnumber flows for a moment. */
 #define BRIDGE_EXTRA_CONNS 1024
 #define BRIDGE_RECV_GROUP 1
+/* Of each ring of receive buffers. */
+#define BRIDGE_RECV_BYTES (1u << 20)
+#define BRIDGE_RECV_ENTRIES_MIN 32
 
+/* Few bytes are soon used again, while they are in the CPU's caches. */
 static uint32_t bridge_recv_entries(const struct frame_pool *pool)
 {
-	uint32_t entries = 64;
+	uint32_t entries = BRIDGE_RECV_ENTRIES_MIN;
 
-	while (entries < 1024 && entries * 32 < pool->total)
+	while (entries * 2 * pool->frame_bytes <= BRIDGE_RECV_BYTES && entries * 2 <= pool->total / 32)
 		entries *= 2;
 	return entries;
 }
 
-static int bridge_create_rings(struct bridge *bridge, const uint16_t segment_bytes[2])
+static int bridge_create_rings(struct bridge *bridge, const uint16_t buffer_bytes[2])
 {
 	uint32_t entries = bridge_recv_entries(bridge->pool);
 	int err;
 
 	for (int i = 0; i < BRIDGE_RECV_RINGS; i++) {
-		bridge->rings[i].buffer_bytes = segment_bytes[i];
+		bridge->rings[i].buffer_bytes = buffer_bytes[i];
 		if (!bridge->uring->recv_bundle)
 			continue;
 		err = recvring_create(&bridge->rings[i], bridge->uring, bridge->pool, (uint16_t)(BRIDGE_RECV_GROUP + i),
-				      entries, segment_bytes[i]);
+				      entries, buffer_bytes[i]);
 		if (err)
 			return err;
 	}
@@ -124,7 +128,7 @@ int bridge_create(struct bridge **out, const struct bridge_settings *settings)
 	err = conn_table_create(bridge, config->tcp.max_flows + BRIDGE_EXTRA_CONNS);
 	if (err)
 		goto fail;
-	err = bridge_create_rings(bridge, settings->segment_bytes);
+	err = bridge_create_rings(bridge, settings->buffer_bytes);
 	if (err)
 		goto fail;
 	err = bridge_create_splice(bridge, settings);
@@ -315,8 +319,8 @@ void bridge_flow_writable(struct bridge *bridge, struct flow *flow)
 {
 	struct conn *conn = bridge_conn_of(bridge, flow);
 
-	if (conn)
-		relay_receive_start(bridge, conn);
+	if (conn && conn->state == CONN_RELAYING)
+		conn_list_add(bridge, CONN_LINK_RECEIVE, conn);
 }
 
 void bridge_flow_closed(struct bridge *bridge, struct flow *flow, enum flow_end why)
@@ -388,35 +392,24 @@ static void bridge_timer(void *ctx, struct wheel_timer *timer, uint64_t now_ns)
 		socks_client_timed_out(bridge, conn);
 }
 
-static void bridge_feed_starved(struct bridge *bridge)
-{
-	struct conn_list *list = &bridge->lists[CONN_LINK_STARVED];
-	uint32_t last = list->tail;
-	bool more = last != CONN_NONE;
-
-	/* one pass: who starves again is appended behind `last` */
-	while (more) {
-		more = list->head != last;
-		relay_receive_start(bridge, conn_list_take(bridge, CONN_LINK_STARVED));
-	}
-}
-
 void bridge_flush(struct bridge *bridge, uint32_t reserve_frames)
 {
 	struct conn *conn;
-	uint32_t added = 0;
 
+	bridge->reserve_frames = reserve_frames;
 	while ((conn = conn_list_take(bridge, CONN_LINK_DIRTY)))
 		relay_send_start(bridge, conn);
 	if (bridge->uring->recv_bundle)
 		for (int i = 0; i < BRIDGE_RECV_RINGS; i++)
-			added += recvring_refill(&bridge->rings[i], reserve_frames);
-	else
-		added = frame_pool_free(bridge->pool) > reserve_frames;
-	if (added)
-		bridge_feed_starved(bridge);
+			recvring_refill(&bridge->rings[i], reserve_frames);
+	relay_receive_waiting(bridge);
 	splice_run(bridge->splice, bridge->now_ns);
 	wheel_expire(&bridge->wheel, bridge->now_ns, bridge_timer, bridge);
+}
+
+bool bridge_has_work(const struct bridge *bridge)
+{
+	return relay_may_receive(bridge);
 }
 
 uint64_t bridge_next_timer_ns(const struct bridge *bridge)

@@ -50,7 +50,7 @@
 	X(upstream_send_bytes)                                                                                         \
 	X(upstream_receives) /* recv completions that brought payload */                                               \
 	X(upstream_receive_bytes)                                                                                      \
-	X(receive_arms)       /* multishot receives started */                                                         \
+	X(receive_arms)       /* receives started */                                                                   \
 	X(receive_pauses)     /* back-pressure from a slow client */                                                   \
 	X(receive_no_buffers) /* no frame was free for what the upstream sent; it waits in the socket */               \
 	X(relay_keys_missing) /* relayed flows that could not be entered: a change of the rules may end them */        \
@@ -83,7 +83,7 @@ struct bridge_settings {
 	struct uring *uring;
 	struct frame_pool *pool;
 	struct bpfload *bpf;
-	uint16_t segment_bytes[2]; /* payload of a full segment over IPv4 and over IPv6, for the receive buffers */
+	uint16_t buffer_bytes[2]; /* payload of a receive buffer: whole segments over IPv4, and over IPv6 */
 	struct bridge_faults faults;
 	void *ctx;
 	/* Everything that was given to the stack's transmit is on its way when this returns. */
@@ -115,6 +115,8 @@ void bridge_set_time(struct bridge *bridge, uint64_t now_ns);
 void bridge_complete(struct bridge *bridge, union uring_word word, int32_t res, uint32_t flags);
 /* Once per loop, after input: starts the sends that became possible, refills receive buffers, runs timers. */
 void bridge_flush(struct bridge *bridge, uint32_t reserve_frames);
+/* Something is left to do that no completion and no timer will tell of: call again without sleeping. */
+bool bridge_has_work(const struct bridge *bridge);
 uint64_t bridge_next_timer_ns(const struct bridge *bridge);
 /* Resets up to `max` flows toward client and upstream; returns how many were left to do before. */
 uint32_t bridge_reset_some(struct bridge *bridge, uint32_t max);
