@@ -11,7 +11,7 @@ BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
 PREFIX  ?= /usr
 
 PKGS    := libbpf libxdp liburing yaml-0.1 jansson libsystemd libmnl
-FLOORS  := headers user/base user/core user/dev user/svc user/app user
+FLOORS  := headers user/base user/core user/dev user/svc user/app user/doctor user
 INCLUDE := $(addprefix -I,$(FLOORS)) -I$(B)
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 OPT     ?= -O2
