@@ -36,8 +36,8 @@ static const char main_help[] =
 	"  -h, --help           this text\n"
 	"  -V, --version        the version\n"
 	"\n"
-	"Exit codes: 0 done; 1 failed (run: the log says why; doctor: the gateway cannot run here);\n"
-	"2 wrong usage; 3 wrong configuration; 4 no daemon answers.\n";
+	"Exit codes: 0 done; 1 failed (run: the log says why; doctor: the daemon would not start here);\n"
+	"2 wrong usage; 3 wrong configuration; 4 no daemon answers; 5 doctor: something would not work.\n";
 
 struct main_options {
 	const char *config_path;

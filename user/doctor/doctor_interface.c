@@ -73,6 +73,7 @@ static json_t *doctor_interface(const struct topo_interface *topo, const struct 
 	json_t *findings = json_array(), *object;
 	int count = attached_list(topo->ifindex, programs);
 
+	interface.xdp_attached = bpfload_mode(topo->ifindex) == XDP_MODE_NATIVE;
 	interface.xdp_err = netdev_xdp_features(topo->ifindex, &interface.xdp_features);
 	doctor_judge_link(findings, topo, strcmp(role, "any") != 0);
 	findings_add(findings, FINDINGS_OK, "hook", NULL, "%s, because: %s", hook_name(choice->hook), choice->reason);

@@ -106,6 +106,19 @@ static void doctor_uring(json_t *list)
 		     recv_bundle ? "available" : "not available: recvmsg is used, relayed downloads are slower");
 }
 
+static void doctor_simd(json_t *list, const struct config *config)
+{
+	const struct csum_variant *variants;
+	size_t count = csum_variants(&variants);
+	bool wanted = !config || config->performance.enable_simd;
+
+	if (count > 1 || !wanted)
+		findings_add(list, FINDINGS_OK, "checksums", NULL, "%s", variants[wanted ? count - 1 : 0].name);
+	else
+		findings_add(list, FINDINGS_NOTE, "checksums", NULL,
+			     "%s: there is no vector routine for this processor", variants[0].name);
+}
+
 /* --- memory and limits --- */
 
 /* The frames of the packet memory: larger ones when an interface needs them. */
@@ -203,8 +216,7 @@ json_t *doctor_machine(const struct config *config, const struct doctor_needs *n
 	doctor_uring(list);
 	doctor_huge_pages(list, config);
 	doctor_numa(list, config);
-	csum_select(!config || config->performance.enable_simd);
-	findings_add(list, FINDINGS_OK, "checksums", NULL, "%s", csum_name());
+	doctor_simd(list, config);
 	doctor_limits(list);
 	doctor_bpffs(list, config);
 	return list;

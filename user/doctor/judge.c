@@ -76,6 +76,26 @@ static void judge_native_xdp(json_t *list, const struct judge_interface *interfa
 			     "generic only: the driver (%s) offers no native XDP now; it works, slowest", driver);
 }
 
+static void judge_sending(json_t *list, const struct judge_interface *interface)
+{
+	bool veth = !strcmp(interface->topo->driver, "veth");
+	char remedy[JUDGE_REMEDY_BYTES];
+
+	if (interface->xdp_features & NETDEV_FEATURE_XMIT) {
+		findings_add(list, FINDINGS_OK, "sending by XDP", NULL, "possible");
+	} else if (!veth && !interface->xdp_attached) {
+		findings_add(list, FINDINGS_OK, "sending by XDP", NULL,
+			     "not possible now; some drivers offer it once a program is attached");
+	} else {
+		judge_remedy(remedy,
+			     veth ? "ethtool -K PEER gro on   (PEER: the other end of %s)"
+				  : "ethtool -L %s combined N   (many drivers want a queue of their own for each CPU)",
+			     interface->topo->name);
+		findings_add(list, FINDINGS_NOTE, "sending by XDP", remedy,
+			     "not possible now: what XDP rewrites is sent out of here by tc, more slowly");
+	}
+}
+
 void judge_xdp(json_t *list, const struct judge_interface *interface)
 {
 	const struct topo_interface *topo = interface->topo;
@@ -88,17 +108,8 @@ void judge_xdp(json_t *list, const struct judge_interface *interface)
 		return;
 	}
 	judge_native_xdp(list, interface);
-	if (xdp && interface->xdp_features & NETDEV_FEATURE_BASIC && !(interface->xdp_features & NETDEV_FEATURE_XMIT)) {
-		char remedy[JUDGE_REMEDY_BYTES];
-
-		judge_remedy(remedy,
-			     strcmp(topo->driver, "veth") ? "ethtool -L %s combined N   (many drivers want a queue for "
-							    "each CPU)"
-							  : "ethtool -K %s gro on",
-			     topo->name);
-		findings_add(list, FINDINGS_NOTE, "sending by XDP", remedy,
-			     "not possible now: what XDP rewrites is sent out of here by tc, more slowly");
-	}
+	if (xdp && interface->xdp_features & NETDEV_FEATURE_BASIC)
+		judge_sending(list, interface);
 	if (xdp && interface->settings && topo_prefers_tc(topo))
 		findings_add(
 			list, FINDINGS_NOTE, "hook", "hook: auto   (takes tc here)",

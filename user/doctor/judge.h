@@ -18,6 +18,7 @@ struct judge_interface {
 	enum config_hook hook;                   /* what runs there; for the uplink xdp means "besides tc" */
 	int xdp_err;                             /* of netdev_xdp_features() */
 	uint64_t xdp_features;
+	bool xdp_attached; /* some drivers can send by XDP only while a program is attached */
 };
 
 /* "zero-copy", "copy", "generic" or "unknown": what AF_XDP is expected to be there; `hook: tc` needs none. */

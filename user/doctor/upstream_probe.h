@@ -8,8 +8,8 @@
 
 #include "config.h"
 
-/* For all of it: an upstream that takes longer is of no use. */
-#define UPSTREAM_PROBE_TIMEOUT_MS 3000
+/* For all of it: an upstream that takes longer is of no use. A neighbour that is not there is told after 3 s. */
+#define UPSTREAM_PROBE_TIMEOUT_MS 4000
 
 enum upstream_probe_stage {
 	UPSTREAM_PROBE_CONNECT,  /* TCP */
