@@ -31,6 +31,7 @@ check "cppcheck" cppcheck --quiet --error-exitcode=1 --enable=warning,portabilit
 	--suppress=arithOperationsOnVoidPointer \
 	--std=c11 -Iheaders -Iuser/base -Iuser/core -Iuser/dev -Iuser/svc -Iuser/app -Iuser/doctor "${user[@]}"
 check "clang-tidy" clang-tidy --quiet --warnings-as-errors='*' "${user[@]}" -- "${flags[@]}"
+check "documents" scripts/check-docs.sh
 check "shellcheck" shellcheck -x -S warning "${shell[@]}"
 echo "1..$count"
 exit "$((failed > 0))"

@@ -23,7 +23,7 @@ struct config_reader {
 	struct config_error *error;
 };
 
-static const struct config config_defaults = {
+const struct config config_defaults = {
 	.on_down = CONFIG_ON_DOWN_DROP,
 	.tcp = {.accept = CONFIG_ACCEPT_DEFERRED,
 		.connect_timeout_ns = 10 * SECOND,

@@ -18,6 +18,9 @@ struct config_error {
 	char text[CONFIG_ERROR_BYTES]; /* FILE:LINE:COLUMN: what is wrong, what is allowed */
 };
 
+/* What holds for keys that the file leaves out; of a list, for those of each element. */
+extern const struct config config_defaults;
+
 /* 0, or -EINVAL with the first error; -errno when the file cannot be read. */
 int config_load(const char *path, struct config *out, struct config_error *error);
 /* The same for text in memory; `name` stands in messages. */
