@@ -8,6 +8,7 @@
 #include "ctl.h"
 #include "doctor.h"
 #include "flush.h"
+#include "honour.h"
 #include "run.h"
 
 #define EXIT_USAGE 2
@@ -20,7 +21,9 @@ static const char main_help[] =
 	"socksplice: sends a network's TCP through a SOCKS5 server\n"
 	"\n"
 	"  socksplice run    [-c FILE]            the daemon, in the foreground\n"
-	"  socksplice check  [-c FILE]            says what is wrong with a configuration\n"
+	"  socksplice check  [-c FILE] [--strict] says what is wrong with a configuration; --strict: also what it "
+	"asks\n"
+	"                    for explicitly and this machine cannot do\n"
 	"  socksplice doctor [-c FILE] [--json]   what this machine can do, and which path each interface gets\n"
 	"  socksplice status [-c FILE | --control PATH] [--json]   is it working?\n"
 	"  socksplice stats  [-c FILE | --control PATH] [--json]   every counter\n"
@@ -45,16 +48,23 @@ struct main_options {
 	const char *argument; /* behind the command */
 	bool as_json;
 	bool flush;
+	bool strict;
 };
 
 static struct config main_config;
+static struct config_marks main_marks;
+static struct honour_report main_lacks;
+
+static const char *main_config_path(const struct main_options *options)
+{
+	return options->config_path ? options->config_path : main_default_config;
+}
 
 static int main_load(const struct main_options *options)
 {
-	const char *path = options->config_path ? options->config_path : main_default_config;
 	struct config_error error;
 
-	if (!config_load(path, &main_config, &error))
+	if (!config_load_marked(main_config_path(options), &main_config, &main_marks, &error))
 		return 0;
 	fprintf(stderr, "socksplice: %s\n", error.text);
 	return EXIT_CONFIG;
@@ -64,16 +74,28 @@ static int main_run(const struct main_options *options)
 {
 	int code = main_load(options);
 
-	return code ? code : run_daemon(&main_config);
+	if (code)
+		return code;
+	honour_check(&main_config, &main_marks, false, &main_lacks);
+	return run_daemon(&main_config, &main_lacks);
 }
 
 static int main_check(const struct main_options *options)
 {
+	const char *path = main_config_path(options);
 	int code = main_load(options);
 
-	if (!code)
-		printf("%s: all right\n", options->config_path ? options->config_path : main_default_config);
-	return code;
+	if (code)
+		return code;
+	if (options->strict)
+		honour_check(&main_config, &main_marks, true, &main_lacks);
+	for (uint32_t i = 0; i < main_lacks.count; i++)
+		fprintf(stderr, "socksplice: %s:%u:%u: %s\n", path, main_lacks.lacks[i].line,
+			main_lacks.lacks[i].column, main_lacks.lacks[i].text);
+	if (main_lacks.count)
+		return EXIT_CONFIG;
+	printf("%s: all right\n", path);
+	return 0;
 }
 
 static int main_doctor(const struct main_options *options)
@@ -138,13 +160,10 @@ static int main_dispatch(const char *command, const struct main_options *options
 int main(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{"config", required_argument, NULL, 'c'},
-		{"control", required_argument, NULL, 'C'},
-		{"json", no_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},
-		{"flush", no_argument, NULL, 'F'},
-		{NULL, 0, NULL, 0},
+		{"config", required_argument, NULL, 'c'}, {"control", required_argument, NULL, 'C'},
+		{"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},      {"flush", no_argument, NULL, 'F'},
+		{"strict", no_argument, NULL, 'S'},       {NULL, 0, NULL, 0},
 	};
 	struct main_options options = {0};
 	int option;
@@ -162,6 +181,9 @@ int main(int argc, char **argv)
 			break;
 		case 'F':
 			options.flush = true;
+			break;
+		case 'S':
+			options.strict = true;
 			break;
 		case 'h':
 			fputs(main_help, stdout);

@@ -5,7 +5,9 @@
 
 #include "config.h"
 
-/* Runs until SIGTERM or SIGINT; returns the exit code. */
-int run_daemon(const struct config *config);
+struct honour_report;
+
+/* Runs until SIGTERM or SIGINT; returns the exit code. `lacks`: explicit settings that fallbacks are taken for. */
+int run_daemon(const struct config *config, const struct honour_report *lacks);
 
 #endif
