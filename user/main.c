@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "config_yaml.h"
@@ -9,6 +11,7 @@
 #include "doctor.h"
 #include "flush.h"
 #include "honour.h"
+#include "import_hev.h"
 #include "run.h"
 
 #define EXIT_USAGE 2
@@ -31,6 +34,8 @@ static const char main_help[] =
 	"  socksplice trace  [-c FILE | --control PATH] [ADDRESS]  the life of the next connection (of that client)\n"
 	"  socksplice stop   [-c FILE | --control PATH] [--flush]  ends the daemon; spliced connections live on, with\n"
 	"                    --flush everything is reset and removed (-c FILE: also when no daemon runs)\n"
+	"  socksplice import --interface NAME FILE  translates a main.yml of hev-socks5-tunnel, to standard output;\n"
+	"                    NAME is the interface where the clients are\n"
 	"\n"
 	"  -c, --config FILE    configuration (default /etc/socksplice/socksplice.yml)\n"
 	"      --control PATH   control socket of the daemon (default: the configuration's, else\n"
@@ -45,7 +50,8 @@ static const char main_help[] =
 struct main_options {
 	const char *config_path;
 	const char *control_path;
-	const char *argument; /* behind the command */
+	const char *argument;  /* behind the command */
+	const char *interface; /* of import */
 	bool as_json;
 	bool flush;
 	bool strict;
@@ -105,6 +111,31 @@ static int main_doctor(const struct main_options *options)
 	return code ? code : doctor_run(options->config_path ? &main_config : NULL, options->as_json);
 }
 
+static int main_import(const struct main_options *options)
+{
+	struct config_error error;
+	char *text;
+	size_t bytes;
+	int err;
+
+	if (!options->argument || !options->interface) {
+		fputs("socksplice: import: a main.yml of hev-socks5-tunnel is expected, and --interface NAME: where "
+		      "that\n"
+		      "program has a tunnel device, this one has the interface of the clients\n",
+		      stderr);
+		return EXIT_USAGE;
+	}
+	err = config_read_file(options->argument, &text, &bytes, &error);
+	if (!err) {
+		err = import_hev(text, bytes, options->argument, options->interface, stdout, stderr, &error);
+		free(text);
+	}
+	if (!err)
+		return 0;
+	fprintf(stderr, "socksplice: %s\n", err == -ENOMEM ? "out of memory" : error.text);
+	return EXIT_CONFIG;
+}
+
 /* Nobody runs who could do it: what was left behind is removed from here. */
 static int main_flush(void)
 {
@@ -150,6 +181,8 @@ static int main_dispatch(const char *command, const struct main_options *options
 		return main_check(options);
 	if (!strcmp(command, "doctor"))
 		return main_doctor(options);
+	if (!strcmp(command, "import"))
+		return main_import(options);
 	if (!strcmp(command, "status") || !strcmp(command, "stats") || !strcmp(command, "flows") ||
 	    !strcmp(command, "trace") || !strcmp(command, "stop"))
 		return main_ask(command, options);
@@ -160,10 +193,15 @@ static int main_dispatch(const char *command, const struct main_options *options
 int main(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{"config", required_argument, NULL, 'c'}, {"control", required_argument, NULL, 'C'},
-		{"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},      {"flush", no_argument, NULL, 'F'},
-		{"strict", no_argument, NULL, 'S'},       {NULL, 0, NULL, 0},
+		{"config", required_argument, NULL, 'c'},
+		{"control", required_argument, NULL, 'C'},
+		{"json", no_argument, NULL, 'j'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{"flush", no_argument, NULL, 'F'},
+		{"strict", no_argument, NULL, 'S'},
+		{"interface", required_argument, NULL, 'I'},
+		{NULL, 0, NULL, 0},
 	};
 	struct main_options options = {0};
 	int option;
@@ -182,6 +220,9 @@ int main(int argc, char **argv)
 		case 'F':
 			options.flush = true;
 			break;
+		case 'I':
+			options.interface = optarg;
+			break;
 		case 'S':
 			options.strict = true;
 			break;
@@ -195,7 +236,7 @@ int main(int argc, char **argv)
 			return EXIT_USAGE;
 		}
 	}
-	if (optind + 2 == argc && !strcmp(argv[optind], "trace"))
+	if (optind + 2 == argc && (!strcmp(argv[optind], "trace") || !strcmp(argv[optind], "import")))
 		options.argument = argv[optind + 1];
 	else if (optind + 1 != argc) {
 		fprintf(stderr, "socksplice: one command is expected; --help lists them\n");
