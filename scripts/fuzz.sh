@@ -6,7 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 seconds=${FUZZ_SECONDS:-8}
 out=build-fuzz
-sources=(user/base/*.c user/core/*.c user/svc/config_*.c)
+sources=(user/base/*.c user/core/*.c user/svc/config_*.c user/svc/import_*.c)
 # shellcheck disable=SC2054 # the commas belong to the options
 flags=(-std=gnu11 -g -O1 -D_GNU_SOURCE '-DSOCKSPLICE_VERSION="fuzz"' -Iheaders -Iuser/base -Iuser/core -Iuser/dev -Iuser/svc
 	-Iuser/app -Ibuild -fsanitize=fuzzer,address,undefined -fno-sanitize=alignment -fno-sanitize-recover=undefined)
