@@ -18,7 +18,7 @@ done
 help=$("$program" --help) || complain "$program --help fails"
 for command in $(sed -n 's/^  socksplice \([a-z]*\) .*/\1/p' <<<"$help"); do
 	grep -q "^\.It Cm $command\$" packaging/man/socksplice.8 || complain "packaging/man/socksplice.8: no entry \".It Cm $command\""
-	grep -q "^| \`socksplice $command[ \`]" docs/cli.md || complain "docs/cli.md: no row \"socksplice $command\""
+	grep -q "^| \`socksplice ${command}[ \`]" docs/cli.md || complain "docs/cli.md: no row \"socksplice $command\""
 done
 for option in $(grep -o -- '--[a-z][a-z-]*' <<<"$help" | sort -u); do
 	grep -q -- "^\.It Fl .*${option#-}\b" packaging/man/socksplice.8 || complain "packaging/man/socksplice.8: no entry for $option"

@@ -257,7 +257,7 @@ static void reference_mdoc_text(FILE *out, const char *text)
 	while (*text) {
 		size_t plain = strcspn(text, "`");
 		const char *literal = text + plain;
-		bool opens = plain && literal[0] && text[plain - 1] == '(';
+		size_t opens = plain && literal[0] && text[plain - 1] == '(' ? 1 : 0;
 		size_t bytes, after;
 
 		while (plain && *text == ' ')
