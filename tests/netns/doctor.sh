@@ -198,6 +198,15 @@ lab_end "$(in_server ss -Hltnp 'sport = :1080' | sed -n 's/.*pid=\([0-9]*\).*/\1
 lab_start_microsocks -i :: || exit 1
 upstream "by IPv6" "[fd02::2]:1080" "" 0 "connected in T, greeting and authentication in T"
 
+# --- rights ---
+lab_upstream_keys=""
+lab_config "[fd02::2]:1080"
+in_gateway prlimit --memlock=1048576:1048576 setpriv --bounding-set -sys_resource "$lab_build/socksplice" doctor --json \
+	-c "$lab_dir/socksplice.yml" >"$report"
+is "a limit that cannot be raised: noted" "$? $(general RLIMIT_MEMLOCK verdict) $(general RLIMIT_MEMLOCK text | cut -d' ' -f1)" "0 note 1048576"
+in_gateway setpriv --bounding-set -all "$lab_build/socksplice" doctor --json -c "$lab_dir/socksplice.yml" >"$report"
+is "without any right: prevents" "$? $(general "BPF programs" prevents_start) $(general TCP_REPAIR verdict)" "1 true note"
+
 # --- without a configuration, and used wrongly ---
 in_gateway "$lab_build/socksplice" doctor --json >"$report"
 is "without a configuration: every interface, no upstream" "$? $(get '([.interfaces[].name] | sort | join(" ")) + "; " + (.upstreams | length | tostring)')" \

@@ -174,20 +174,21 @@ static void doctor_numa(json_t *list, const struct config *config)
 
 static void doctor_limits(json_t *list)
 {
+	const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
 	uint64_t descriptors = probe_descriptor_limit();
-	struct rlimit locked = {0};
+	struct rlimit locked;
 
 	findings_add(list, descriptors >= DOCTOR_FEW_DESCRIPTORS ? FINDINGS_OK : FINDINGS_NOTE, "RLIMIT_NOFILE",
 		     descriptors >= DOCTOR_FEW_DESCRIPTORS ? NULL : "LimitNOFILE=1048576 in the unit, or ulimit -Hn",
 		     "%llu: so many relayed connections at once, less a few (spliced ones need none)",
 		     (unsigned long long)descriptors);
-	if (getrlimit(RLIMIT_MEMLOCK, &locked))
-		return;
-	if (locked.rlim_max == RLIM_INFINITY)
-		findings_add(list, FINDINGS_OK, "RLIMIT_MEMLOCK", NULL, "unlimited");
-	else
-		findings_add(list, FINDINGS_OK, "RLIMIT_MEMLOCK", NULL,
-			     "%llu bytes; the daemon raises it, which root or CAP_SYS_RESOURCE may",
+	/* the daemon does the same; it counts for this process only */
+	if (!setrlimit(RLIMIT_MEMLOCK, &unlimited))
+		findings_add(list, FINDINGS_OK, "RLIMIT_MEMLOCK", NULL, "unlimited, or can be made so");
+	else if (!getrlimit(RLIMIT_MEMLOCK, &locked))
+		findings_add(list, FINDINGS_NOTE, "RLIMIT_MEMLOCK",
+			     "LimitMEMLOCK=infinity in the unit, or CAP_SYS_RESOURCE, or CAP_IPC_LOCK",
+			     "%llu bytes and cannot be raised: packet memory and io_uring may need more",
 			     (unsigned long long)locked.rlim_max);
 }
 

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The table of keys: what a mapping may contain, and where each value goes. */
+/*
+ * The table of keys: what a mapping may contain, and where each value goes. A new key needs a sentence in config_help.c
+ * and then `make reference`, which writes it into the documents; a new kind, its words in config_reference_kind().
+ * Tests tell.
+ */
 #ifndef SOCKSPLICE_CONFIG_KEYS_H
 #define SOCKSPLICE_CONFIG_KEYS_H
 
