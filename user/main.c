@@ -83,7 +83,8 @@ static int main_run(const struct main_options *options)
 	if (code)
 		return code;
 	honour_check(&main_config, &main_marks, false, &main_lacks);
-	return run_daemon(&main_config, &main_lacks);
+	honour_keep(&main_lacks);
+	return run_daemon(&main_config);
 }
 
 static int main_check(const struct main_options *options)

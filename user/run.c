@@ -132,7 +132,7 @@ static int run_worker(const struct config *config, struct control *control, int 
 	return 0;
 }
 
-int run_daemon(const struct config *config, const struct honour_report *lacks)
+int run_daemon(const struct config *config)
 {
 	char error[RUN_ERROR_BYTES] = "";
 	struct control *control;
@@ -151,9 +151,7 @@ int run_daemon(const struct config *config, const struct honour_report *lacks)
 		close(stop_fd);
 		return 1;
 	}
-	control_set_lacks(control, lacks);
-	for (uint32_t i = 0; i < lacks->count; i++)
-		log_warn("%s (line %u of the configuration)", lacks->lacks[i].text, lacks->lacks[i].line);
+	honour_warn();
 	code = run_worker(config, control, stop_fd);
 	control_destroy(control);
 	close(stop_fd);

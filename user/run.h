@@ -5,9 +5,7 @@
 
 #include "config.h"
 
-struct honour_report;
-
-/* Runs until SIGTERM or SIGINT; returns the exit code. `lacks`: explicit settings that fallbacks are taken for. */
-int run_daemon(const struct config *config, const struct honour_report *lacks);
+/* Runs until SIGTERM or SIGINT; returns the exit code. */
+int run_daemon(const struct config *config);
 
 #endif

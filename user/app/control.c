@@ -26,7 +26,6 @@
 
 struct control {
 	const struct config *config;
-	const struct honour_report *lacks;
 	struct worker *worker;
 	int listen_fd;
 	bool ending;
@@ -142,11 +141,6 @@ int control_create(struct control **out, const struct config *config, char *erro
 	return 0;
 }
 
-void control_set_lacks(struct control *control, const struct honour_report *lacks)
-{
-	control->lacks = lacks;
-}
-
 void control_destroy(struct control *control)
 {
 	if (!control)
@@ -197,9 +191,9 @@ static void control_answer_stats(struct control *control, struct control_client 
 	if (worker_read_stats(control->worker, stats))
 		control_answer_error(client, "the data path does not answer");
 	else
-		control_answer(client, request == CONTROL_STATUS ? control_json_status(control->config, control->lacks,
-										       control->worker, stats)
-								 : control_json_stats(stats));
+		control_answer(client, request == CONTROL_STATUS
+					       ? control_json_status(control->config, control->worker, stats)
+					       : control_json_stats(stats));
 	free(stats);
 }
 

@@ -15,7 +15,6 @@
 
 struct worker;
 struct control;
-struct honour_report;
 
 #define CONTROL_REQUEST_BYTES 64
 
@@ -40,8 +39,6 @@ enum control_end { CONTROL_END_SIGNAL, CONTROL_END_STOP, CONTROL_END_FLUSH };
  * 0 or -errno with `error` for a person.
  */
 int control_create(struct control **out, const struct config *config, char *error, uint32_t error_bytes);
-/* What `status` shows besides the fallbacks of the data path; must outlive `control`. */
-void control_set_lacks(struct control *control, const struct honour_report *lacks);
 /* Serves requests about `worker` until `stop_fd` is readable, or a request asks for the end. Until then they wait. */
 enum control_end control_serve(struct control *control, struct worker *worker, int stop_fd);
 void control_destroy(struct control *control);

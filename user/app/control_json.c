@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "honour.h"
+
 #define SET(object, key, value) json_object_set_new(object, key, json_integer((json_int_t)(value)))
 
 static void control_format_endpoint(const struct endpoint *endpoint, char *out, size_t bytes)
@@ -46,13 +48,13 @@ static json_t *control_json_interfaces(const struct worker *worker)
 	return list;
 }
 
-static json_t *control_json_fallbacks(const struct honour_report *lacks, const struct worker *worker,
-				      const struct worker_stats *stats)
+static json_t *control_json_fallbacks(const struct worker *worker, const struct worker_stats *stats)
 {
+	const struct honour_report *asked = honour_kept();
 	json_t *list = json_array();
 
-	for (uint32_t i = 0; lacks && i < lacks->count; i++)
-		json_array_append_new(list, json_string(lacks->lacks[i].text));
+	for (uint32_t i = 0; i < asked->count; i++)
+		json_array_append_new(list, json_string(asked->lacks[i].text));
 	if (!stats->frames.huge_pages)
 		json_array_append_new(list, json_string("packet memory: normal pages (no huge pages free)"));
 	if (!stats->uring.defer_taskrun)
@@ -74,8 +76,7 @@ static json_t *control_json_flow_counts(const struct worker_stats *stats)
 			 "relaying", (int)stats->bridge_gauges.relaying, "spliced", (int)stats->splice_gauges.live);
 }
 
-json_t *control_json_status(const struct config *config, const struct honour_report *lacks, const struct worker *worker,
-			    const struct worker_stats *stats)
+json_t *control_json_status(const struct config *config, const struct worker *worker, const struct worker_stats *stats)
 {
 	json_t *root = json_object();
 
@@ -91,7 +92,7 @@ json_t *control_json_status(const struct config *config, const struct honour_rep
 				      (json_int_t)stats->bridge.connects_ok));
 	json_object_set_new(root, "flows", control_json_flow_counts(stats));
 	json_object_set_new(root, "simd", json_string(stats->simd));
-	json_object_set_new(root, "fallbacks", control_json_fallbacks(lacks, worker, stats));
+	json_object_set_new(root, "fallbacks", control_json_fallbacks(worker, stats));
 	return root;
 }
 

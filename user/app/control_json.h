@@ -6,13 +6,10 @@
 #include <jansson.h>
 
 #include "config.h"
-#include "honour.h"
 #include "worker.h"
 
 /* Each returns a new reference, or NULL when memory is out. */
-/* lacks NULL: what the file asks for can all be done. */
-json_t *control_json_status(const struct config *config, const struct honour_report *lacks, const struct worker *worker,
-			    const struct worker_stats *stats);
+json_t *control_json_status(const struct config *config, const struct worker *worker, const struct worker_stats *stats);
 json_t *control_json_stats(const struct worker_stats *stats);
 json_t *control_json_trace(const struct trace *trace);
 json_t *control_json_flow(const struct worker_flow_row *row, uint64_t now_ns);

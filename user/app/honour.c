@@ -11,6 +11,7 @@
 #include "attached.h"
 #include "csum.h"
 #include "hook.h"
+#include "log.h"
 #include "netdev.h"
 #include "pin.h"
 #include "probe.h"
@@ -18,6 +19,8 @@
 #include "topo.h"
 
 #define HONOUR_MAX_ADDRS 1024
+
+static struct honour_report honour_report;
 
 struct honour_search {
 	const struct config *config;
@@ -228,4 +231,20 @@ void honour_check(const struct config *config, const struct config_marks *marks,
 		honour_sources(&search, &config->upstreams[i]);
 	honour_programs(&search);
 	honour_uring(&search);
+}
+
+void honour_keep(const struct honour_report *report)
+{
+	honour_report = *report;
+}
+
+const struct honour_report *honour_kept(void)
+{
+	return &honour_report;
+}
+
+void honour_warn(void)
+{
+	for (uint32_t i = 0; i < honour_report.count; i++)
+		log_warn("%s (line %u of the configuration)", honour_report.lacks[i].text, honour_report.lacks[i].line);
 }

@@ -32,4 +32,12 @@ struct honour_report {
 void honour_check(const struct config *config, const struct config_marks *marks, bool prevents,
 		  struct honour_report *out);
 
+/*
+ * The report of the daemon that this process becomes, kept by it as log keeps its sink: honour_warn() writes each to
+ * the log, `status` shows honour_kept(). Set before there are threads.
+ */
+void honour_keep(const struct honour_report *report);
+const struct honour_report *honour_kept(void);
+void honour_warn(void);
+
 #endif
