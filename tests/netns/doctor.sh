@@ -51,6 +51,7 @@ is "every problem and note of an interface names a remedy or that there is none"
 is "interfaces and their roles" "$(get '[.interfaces[] | .name + " " + .role + " " + .driver + " " + .hook] | join(", ")')" \
 	"l0 clients veth tc, u0 uplink veth tc"
 is "why tc" "$(of l0 hook text)" "tc, because: a virtual device: its large packets (GSO) stay whole"
+is "queues are told" "$(of l0 queues text)" "1 for reception, 1 for transmission; any number will do"
 is "offloads are told" "$(get '.interfaces[0].offloads | [.tso, .gso, .gro, .lro] | map(tostring) | join(" ")')" \
 	"$(for feature in tcp-segmentation-offload generic-segmentation-offload generic-receive-offload large-receive-offload; do
 		in_gateway ethtool -k l0 | awk -v f="$feature:" '$1 == f { printf "%s%s", s, ($2 == "on" ? "true" : "false"); s = " " }'
@@ -104,6 +105,19 @@ lab_interface_keys="hook: xdp, xsk: zerocopy"
 lab_config
 doctor
 is "zero-copy that the driver has not: prevents" "$code $(problems)" "1 XDP"
+lab_interface_keys=""
+
+lab_interface_keys="hook: xdp"
+lab_config
+ip link add l1 netns "$lab_g" numrxqueues 64 numtxqueues 1 type veth peer name c1 netns "$lab_c"
+sed -i 's/^interfaces:.*/interfaces: [ { name: l0, hook: xdp }, { name: l1, hook: xdp } ]/' "$lab_dir/socksplice.yml"
+ip -n "$lab_g" link set l1 up
+doctor
+is "more queues than the daemon serves: prevents" "$code $(problems)" "1 queues"
+lab_daemon_start 2>/dev/null
+is "as the daemon says" "$? $(grep -c 'more than 64 queues in all' "$lab_dir/daemon.log")" "1 1"
+lab_daemon_flush
+ip -n "$lab_g" link del l1
 lab_interface_keys=""
 
 # --- programs of others ---

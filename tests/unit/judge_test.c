@@ -217,6 +217,29 @@ static void test_mtu(void **state)
 	json_decref(list);
 }
 
+static void test_queues(void **state)
+{
+	struct topo_interface topo = nic;
+	struct config_interface settings = {.name = "eth1"};
+	struct judge_interface interface = {
+		.topo = &topo, .settings = &settings, .hook = CONFIG_HOOK_XDP, .queues_before = 40};
+	json_t *list = json_array();
+
+	(void)state;
+	topo.rx_queues = 24;
+	judge_queues(list, &interface);
+	expect(list, "queues", "ok", "24 for reception, each with an AF_XDP socket", NULL);
+	json_array_clear(list);
+	topo.rx_queues = 25;
+	judge_queues(list, &interface);
+	expect(list, "queues", "problem!", "make 65", "ethtool -L eth1 combined N");
+	json_array_clear(list);
+	interface.hook = CONFIG_HOOK_TC;
+	judge_queues(list, &interface);
+	expect(list, "queues", "ok", "any number will do", NULL);
+	json_decref(list);
+}
+
 static void test_programs(void **state)
 {
 	struct config_interface settings = {.name = "eth1"};
@@ -319,7 +342,7 @@ int main(void)
 		cmocka_unit_test(test_choice),   cmocka_unit_test(test_largest_mtu), cmocka_unit_test(test_uplink_xdp),
 		cmocka_unit_test(test_xdp),      cmocka_unit_test(test_offloads),    cmocka_unit_test(test_mtu),
 		cmocka_unit_test(test_programs), cmocka_unit_test(test_rp_filter),   cmocka_unit_test(test_ports),
-		cmocka_unit_test(test_count),
+		cmocka_unit_test(test_count),    cmocka_unit_test(test_queues),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -57,17 +57,17 @@ static void doctor_judge_link(json_t *findings, const struct topo_interface *top
 		snprintf(node, sizeof(node), "%d", topo->numa_node);
 	snprintf(remedy, sizeof(remedy), "ip link set dev %s up", topo->name);
 	findings_add(findings, topo->up || !used ? FINDINGS_OK : FINDINGS_PROBLEM, "link",
-		     topo->up || !used ? NULL : remedy,
-		     "%s; driver %s, %u receive and %u transmit queue(s), NUMA node %s", topo->up ? "up" : "down",
-		     topo->driver[0] ? topo->driver : "unknown", topo->rx_queues, topo->tx_queues, node);
+		     topo->up || !used ? NULL : remedy, "%s; driver %s, NUMA node %s", topo->up ? "up" : "down",
+		     topo->driver[0] ? topo->driver : "unknown", node);
 }
 
 /* Everything about one interface. `settings` NULL: it is the uplink. */
 static json_t *doctor_interface(const struct topo_interface *topo, const struct config_interface *settings,
-				const struct hook_choice *choice, const char *role)
+				const struct hook_choice *choice, const char *role, uint32_t queues_before)
 {
 	static const char *const modes[] = {"none", "native", "generic"};
-	struct judge_interface interface = {.topo = topo, .settings = settings, .hook = choice->hook};
+	struct judge_interface interface = {
+		.topo = topo, .settings = settings, .hook = choice->hook, .queues_before = queues_before};
 	struct attached_program programs[ATTACHED_MAX];
 	struct ethtool_state features[ETHTOOL_FEATURE_COUNT];
 	json_t *findings = json_array(), *object;
@@ -80,6 +80,7 @@ static json_t *doctor_interface(const struct topo_interface *topo, const struct 
 	judge_xdp(findings, &interface);
 	if (!ethtool_read_features(topo->name, features))
 		judge_offloads(findings, &interface, features);
+	judge_queues(findings, &interface);
 	judge_mtu(findings, &interface);
 	judge_programs(findings, &interface, programs, count);
 	doctor_judge_rp_filter(findings, &interface);
@@ -118,7 +119,10 @@ static void doctor_add_lan(json_t *list, const char *name, const struct config_i
 	choice = hook_choose(settings, &topo);
 	needs->af_xdp |= choice.hook == CONFIG_HOOK_XDP;
 	needs->tap |= choice.hook == CONFIG_HOOK_TC;
-	json_array_append_new(list, doctor_interface(&topo, settings, &choice, role));
+	json_array_append_new(list, doctor_interface(&topo, settings, &choice, role, needs->xdp_queues));
+	/* without a configuration they are not meant to be used together */
+	if (choice.hook == CONFIG_HOOK_XDP && settings != &doctor_default_settings)
+		needs->xdp_queues += topo.rx_queues;
 }
 
 static bool doctor_listed(const json_t *list, const char *name)
@@ -161,7 +165,7 @@ static void doctor_add_uplink(json_t *list, const struct config *config, const s
 			CONFIG_HOOK_XDP, topo_prefers_tc(&topo)
 						 ? "every interface of `interfaces` has it; tc does what XDP leaves"
 						 : "a hardware driver; tc does what XDP leaves"};
-	json_array_append_new(list, doctor_interface(&topo, NULL, &choice, "uplink"));
+	json_array_append_new(list, doctor_interface(&topo, NULL, &choice, "uplink", 0));
 }
 
 json_t *doctor_interfaces(const struct config *config, struct doctor_needs *needs)

@@ -4,13 +4,15 @@
 #define SOCKSPLICE_DOCTOR_PRIV_H
 
 #include <jansson.h>
+#include <stdint.h>
 
 #include "config.h"
 
 /* What of the machine the interfaces need. */
 struct doctor_needs {
-	bool af_xdp; /* an interface has hook xdp */
-	bool tap;    /* an interface has hook tc */
+	bool af_xdp;         /* an interface has hook xdp */
+	bool tap;            /* an interface has hook tc */
+	uint32_t xdp_queues; /* of interfaces with hook xdp */
 };
 
 /* Array of objects: facts, and "findings". */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cfg_abi.h"
 #include "findings.h"
 #include "hook.h"
 #include "netdev.h"
@@ -199,7 +200,29 @@ void judge_offloads(json_t *list, const struct judge_interface *interface,
 			     "the CPU sums up every packet that leaves, and large packets are cut before");
 }
 
-/* --- MTU, programs, reverse path --- */
+/* --- queues, MTU, programs, reverse path --- */
+
+void judge_queues(json_t *list, const struct judge_interface *interface)
+{
+	const struct topo_interface *topo = interface->topo;
+	uint32_t all = interface->queues_before + topo->rx_queues;
+	char remedy[JUDGE_REMEDY_BYTES];
+
+	/* only of clients' interfaces are packets taken to user space by AF_XDP */
+	if (interface->hook != CONFIG_HOOK_XDP || !interface->settings)
+		findings_add(list, FINDINGS_OK, "queues", NULL,
+			     "%u for reception, %u for transmission; any number will do", topo->rx_queues,
+			     topo->tx_queues);
+	else if (all <= CFG_MAX_QUEUES)
+		findings_add(list, FINDINGS_OK, "queues", NULL,
+			     "%u for reception, each with an AF_XDP socket; %u for transmission", topo->rx_queues,
+			     topo->tx_queues);
+	else
+		findings_add(list, FINDINGS_PREVENTS, "queues",
+			     judge_remedy(remedy, "ethtool -L %s combined N", topo->name),
+			     "%u for reception make %u with those of other interfaces; the daemon serves %d by AF_XDP",
+			     topo->rx_queues, all, CFG_MAX_QUEUES);
+}
 
 void judge_mtu(json_t *list, const struct judge_interface *interface)
 {

@@ -18,7 +18,8 @@ struct judge_interface {
 	enum config_hook hook;                   /* what runs there; for the uplink xdp means "besides tc" */
 	int xdp_err;                             /* of netdev_xdp_features() */
 	uint64_t xdp_features;
-	bool xdp_attached; /* some drivers can send by XDP only while a program is attached */
+	uint32_t queues_before; /* of AF_XDP, of the interfaces before this one */
+	bool xdp_attached;      /* some drivers can send by XDP only while a program is attached */
 };
 
 /* "zero-copy", "copy", "generic" or "unknown": what AF_XDP is expected to be there; `hook: tc` needs none. */
@@ -27,6 +28,8 @@ const char *judge_xsk_mode(const struct judge_interface *interface);
 void judge_xdp(json_t *list, const struct judge_interface *interface);
 void judge_offloads(json_t *list, const struct judge_interface *interface,
 		    const struct ethtool_state features[ETHTOOL_FEATURE_COUNT]);
+/* Queues of AF_XDP, of which all interfaces together have CFG_MAX_QUEUES. */
+void judge_queues(json_t *list, const struct judge_interface *interface);
 void judge_mtu(json_t *list, const struct judge_interface *interface);
 /* Programs that are not ours. */
 void judge_programs(json_t *list, const struct judge_interface *interface, const struct attached_program *programs,
