@@ -70,6 +70,9 @@ static void ctl_print_status(const json_t *status)
 	printf("upstream  %-12s %s  CONNECTs granted %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT "\n",
 	       ctl_string(upstream, "name"), ctl_string(upstream, "server"), ctl_int(upstream, "connects_ok"),
 	       ctl_int(upstream, "dials"));
+	printf("rules     %" JSON_INTEGER_FORMAT ", with %" JSON_INTEGER_FORMAT " prefixes\n",
+	       ctl_int(json_object_get(status, "rules"), "count"),
+	       ctl_int(json_object_get(status, "rules"), "prefixes"));
 	printf("flows     %" JSON_INTEGER_FORMAT " spliced, %" JSON_INTEGER_FORMAT " relayed, %" JSON_INTEGER_FORMAT
 	       " half-open, %" JSON_INTEGER_FORMAT " in TIME-WAIT\n",
 	       ctl_int(flows, "spliced"), ctl_int(flows, "established"), ctl_int(flows, "half_open"),
@@ -77,6 +80,28 @@ static void ctl_print_status(const json_t *status)
 	printf("checksums %s\n", ctl_string(status, "simd"));
 	json_array_foreach(json_object_get(status, "fallbacks"), i, item)
 		printf("fallback  %s\n", json_string_value(item));
+}
+
+static void ctl_print_keys(const char *what, const json_t *keys)
+{
+	const json_t *key;
+	size_t i;
+
+	if (!json_array_size(keys))
+		return;
+	fputs(what, stdout);
+	json_array_foreach(keys, i, key) printf("%s%s", i ? ", " : "", json_string_value(key));
+	putchar('\n');
+}
+
+static void ctl_print_reload(const json_t *answer)
+{
+	printf("%s is in force: %" JSON_INTEGER_FORMAT " rules, %" JSON_INTEGER_FORMAT
+	       " prefixes; %" JSON_INTEGER_FORMAT " ms\n",
+	       ctl_string(answer, "file"), ctl_int(answer, "rules"), ctl_int(answer, "prefixes"),
+	       ctl_int(answer, "milliseconds"));
+	ctl_print_keys("applied: ", json_object_get(answer, "applied"));
+	ctl_print_keys("needs a restart, left as it was: ", json_object_get(answer, "needs_restart"));
 }
 
 /* Zero counters are left out: what remains is what happened. */
@@ -138,6 +163,8 @@ static void ctl_print(const char *command, json_t *answer)
 		ctl_print_status(answer);
 	else if (!strcmp(command, "stats"))
 		ctl_print_stats(answer);
+	else if (!strcmp(command, "reload"))
+		ctl_print_reload(answer);
 	else
 		ctl_print_flows(answer);
 }
@@ -167,9 +194,12 @@ static int ctl_ask(const char *request, const char *control_path, json_t **out)
 		return CTL_EXIT_UNREACHABLE;
 	}
 	if (json_is_object(answer) && json_object_get(answer, "error")) {
+		const json_t *exit_code = json_object_get(answer, "exit");
+		int code = exit_code ? (int)json_integer_value(exit_code) : CTL_EXIT_FAILED;
+
 		fprintf(stderr, "socksplice: the daemon says: %s\n", ctl_string(answer, "error"));
 		json_decref(answer);
-		return CTL_EXIT_FAILED;
+		return code;
 	}
 	*out = answer;
 	return 0;

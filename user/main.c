@@ -32,6 +32,7 @@ static const char main_help[] =
 	"  socksplice stats  [-c FILE | --control PATH] [--json]   every counter\n"
 	"  socksplice flows  [-c FILE | --control PATH] [--json]   connections now\n"
 	"  socksplice trace  [-c FILE | --control PATH] [ADDRESS]  the life of the next connection (of that client)\n"
+	"  socksplice reload [-c FILE | --control PATH] [--json]   the daemon reads its configuration again\n"
 	"  socksplice stop   [-c FILE | --control PATH] [--flush]  ends the daemon; spliced connections live on, with\n"
 	"                    --flush everything is reset and removed (-c FILE: also when no daemon runs)\n"
 	"  socksplice import --interface NAME FILE  translates a main.yml of hev-socks5-tunnel, to standard output;\n"
@@ -80,11 +81,13 @@ static int main_run(const struct main_options *options)
 {
 	int code = main_load(options);
 
-	if (code)
-		return code;
-	honour_check(&main_config, &main_marks, false, &main_lacks);
-	honour_keep(&main_lacks);
-	return run_daemon(&main_config);
+	if (!code) {
+		honour_check(&main_config, &main_marks, false, &main_lacks);
+		honour_keep(&main_lacks);
+		code = run_daemon(&main_config, main_config_path(options));
+	}
+	config_release(&main_config);
+	return code;
 }
 
 static int main_check(const struct main_options *options)
@@ -185,7 +188,7 @@ static int main_dispatch(const char *command, const struct main_options *options
 	if (!strcmp(command, "import"))
 		return main_import(options);
 	if (!strcmp(command, "status") || !strcmp(command, "stats") || !strcmp(command, "flows") ||
-	    !strcmp(command, "trace") || !strcmp(command, "stop"))
+	    !strcmp(command, "trace") || !strcmp(command, "reload") || !strcmp(command, "stop"))
 		return main_ask(command, options);
 	fprintf(stderr, "socksplice: unknown command \"%s\"; --help lists them\n", command);
 	return EXIT_USAGE;

@@ -223,7 +223,7 @@ static bool looks_like_path(const char *word)
 	size_t root = strcspn(word, "[.");
 	char name[CONFIG_PATH_BYTES];
 
-	if (!word[root] || root >= sizeof(name))
+	if (!word[root] || root >= sizeof(name) || !strcmp(word + root, ".md"))
 		return false;
 	snprintf(name, sizeof(name), "%.*s", (int)root, word);
 	return config_reference_find(name);
@@ -259,6 +259,23 @@ static void test_no_other_key_is_named(void **state)
 		check_words(files[i], "._-[]/");
 }
 
+/* They are listed for the reference alone; config_rules.c has its own list, which its error names. */
+static void test_keys_of_rules(void **state)
+{
+	static const char text[] = "rules: [ { frob: 1 } ]\n";
+	static struct config config;
+	struct config_error error;
+	char known[128] = "";
+
+	(void)state;
+	for (const struct config_key *key = config_reference_find("rules")->keys; key->name; key++)
+		snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s",
+			 known[0] ? ", " : "known: ", key->name);
+	assert_int_not_equal(config_parse(text, strlen(text), "t", &config, &error), 0);
+	if (!strstr(error.text, known))
+		fail_msg("\"%s\" lacks \"%s\"", error.text, known);
+}
+
 static void test_packaged_configuration(void **state)
 {
 	static struct config config;
@@ -280,6 +297,7 @@ int main(void)
 		cmocka_unit_test(test_mdoc),
 		cmocka_unit_test(test_every_key_is_documented),
 		cmocka_unit_test(test_no_other_key_is_named),
+		cmocka_unit_test(test_keys_of_rules),
 		cmocka_unit_test(test_packaged_configuration),
 	};
 

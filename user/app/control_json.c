@@ -90,6 +90,9 @@ json_t *control_json_status(const struct config *config, const struct worker *wo
 				      control_json_endpoint(&config->upstreams[0].server), "dials",
 				      (json_int_t)stats->bridge.dials, "connects_ok",
 				      (json_int_t)stats->bridge.connects_ok));
+	json_object_set_new(root, "rules",
+			    json_pack("{s:i, s:i}", "count", (int)config->rules.count, "prefixes",
+				      (int)config->rules.prefix_count));
 	json_object_set_new(root, "flows", control_json_flow_counts(stats));
 	json_object_set_new(root, "simd", json_string(stats->simd));
 	json_object_set_new(root, "fallbacks", control_json_fallbacks(worker, stats));

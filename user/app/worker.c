@@ -60,6 +60,16 @@ static void worker_flow_closed(void *ctx, struct flow *flow, enum flow_end why)
 	bridge_flow_closed(((struct worker *)ctx)->bridge, flow, why);
 }
 
+static enum stack_judgement worker_judge(void *ctx, const struct packet_view *view, bool has_port)
+{
+	return bridge_judge(((struct worker *)ctx)->bridge, view, has_port);
+}
+
+static void worker_flow_released(void *ctx, struct flow *flow)
+{
+	bridge_flow_released(((struct worker *)ctx)->bridge, flow);
+}
+
 static int worker_create_stack(struct worker *worker)
 {
 	const struct config_tcp *tcp = &worker->config->tcp;
@@ -73,6 +83,8 @@ static int worker_create_stack(struct worker *worker)
 		.flow_writable = worker_flow_writable,
 		.flow_closed = worker_flow_closed,
 		.flow_syn_again = worker_flow_syn_again,
+		.judge = worker_judge,
+		.flow_released = worker_flow_released,
 	};
 	struct stack_settings settings = {
 		.max_flows = tcp->max_flows,
@@ -149,6 +161,21 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	return 0;
 }
 
+/* Before any packet is judged: in the kernel those of an earlier daemon are in force until now. */
+static int worker_load_rules(struct worker *worker, char *error, uint32_t error_bytes)
+{
+	struct rules_set *rules = NULL;
+	int err = rulemap_open(&worker->rulemap, worker->bpf);
+
+	if (!err && worker->config->rules.count)
+		err = rules_compile(&rules, &worker->config->rules);
+	if (err)
+		return worker_fail(error, error_bytes, err, "loading the rules", "");
+	bridge_set_rules(worker->bridge, rules, 0);
+	rulemap_load(&worker->rulemap, worker->config->performance.enable_ebpf ? rules : NULL);
+	return 0;
+}
+
 static int worker_configure_program(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	struct bpf_cfg cfg = {
@@ -168,7 +195,7 @@ static int worker_configure_program(struct worker *worker, char *error, uint32_t
 	return err ? worker_fail(error, error_bytes, err, "writing the XDP program's settings", "") : 0;
 }
 
-int worker_create(struct worker **out, const struct config *config, char *error, uint32_t error_bytes)
+int worker_create(struct worker **out, struct config *config, char *error, uint32_t error_bytes)
 {
 	struct worker *worker = calloc(1, sizeof(*worker));
 	int err = -ENOMEM;
@@ -205,7 +232,9 @@ int worker_start(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	int err;
 
-	err = worker_configure_program(worker, error, error_bytes);
+	err = worker_load_rules(worker, error, error_bytes);
+	if (!err)
+		err = worker_configure_program(worker, error, error_bytes);
 	if (err)
 		return err;
 	for (uint32_t i = 0; i < worker->socket_count; i++)
@@ -227,6 +256,21 @@ int worker_start(struct worker *worker, char *error, uint32_t error_bytes)
 	return err;
 }
 
+int worker_apply(struct worker *worker, const struct worker_change *change)
+{
+	bool ebpf = worker->config->performance.enable_ebpf;
+	int err;
+
+	/* user space first: what the kernel still judges by the old set finds it there too (bridge_rules.c) */
+	err = worker_ask_apply(worker, change);
+	if (err)
+		return err;
+	rulemap_set_on_down(&worker->rulemap,
+			    change->on_down == CONFIG_ON_DOWN_PASS ? CFG_ON_DOWN_PASS : CFG_ON_DOWN_DROP);
+	rulemap_load(&worker->rulemap, ebpf ? change->rules : NULL);
+	return 0;
+}
+
 void worker_stop(struct worker *worker, bool flush)
 {
 	if (!worker->thread_running)
@@ -246,6 +290,7 @@ void worker_destroy(struct worker *worker)
 	/* the ring goes first: its buffers and sends point into the packet memory */
 	uring_destroy(&worker->uring);
 	bridge_destroy(worker->bridge);
+	rulemap_close(&worker->rulemap);
 	if (worker->bpf && worker->flushing)
 		reserve_release(worker->bpf);
 	if (worker->bpf)

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "rulemap.h"
 #include "tap.h"
 #include "topo.h"
 #include "uring.h"
@@ -25,7 +26,8 @@ enum worker_question {
 	WORKER_ASK_STATS,
 	WORKER_ASK_FLOWS,
 	WORKER_ASK_TRACE_ARM,
-	WORKER_ASK_TRACE_READ
+	WORKER_ASK_TRACE_READ,
+	WORKER_ASK_APPLY
 };
 
 /* One question of another thread at a time; asked and answered under `lock`. */
@@ -38,6 +40,7 @@ struct worker_mailbox {
 	struct worker_stats *stats;
 	const struct addr *trace_client;
 	struct trace *trace;
+	const struct worker_change *change;
 	struct worker_flow_row *rows;
 	uint32_t rows_max, cursor;
 	uint32_t flow_slots; /* end of the table that `cursor` walks */
@@ -45,7 +48,7 @@ struct worker_mailbox {
 };
 
 struct worker {
-	const struct config *config;
+	struct config *config; /* `tcp` changes on the thread, by WORKER_ASK_APPLY; its readers are there */
 	struct worker_port ports[CONFIG_MAX_INTERFACES];
 	struct topo_interface topo[CONFIG_MAX_INTERFACES];
 	uint32_t port_count;
@@ -57,6 +60,7 @@ struct worker {
 	bool tap_more[CONFIG_MAX_INTERFACES];   /* the last reception stopped at its limit */
 	int uplink_ifindex;                     /* where the programs are; 0: nowhere */
 	struct bpfload *bpf;
+	struct rulemap rulemap;
 	struct umem umem;
 	struct xsk_pool xsk_pool;
 	bool xsk_pool_created;
@@ -99,5 +103,7 @@ void worker_update_topology(struct worker *worker);
 int worker_mailbox_create(struct worker *worker);
 void worker_mailbox_destroy(struct worker *worker);
 void worker_answer(struct worker *worker);
+/* The thread's part of worker_apply(). */
+int worker_ask_apply(struct worker *worker, const struct worker_change *change);
 
 #endif

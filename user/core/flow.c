@@ -283,6 +283,8 @@ void flow_release(struct stack *stack, struct flow *flow)
 		tcp_timer_cancel(stack, flow, (enum flow_timer)i);
 	flow_drop_queues(stack, flow);
 	flow_unhash(stack, flow);
+	if (stack->callbacks.flow_released)
+		stack->callbacks.flow_released(stack->callbacks.ctx, flow);
 	flow_move(stack, flow, FLOW_CLOSED);
 	flow->hash_next = stack->flow_free;
 	stack->flow_free = flow_index(stack, flow);

@@ -31,6 +31,15 @@ void stack_destroy(struct stack *stack)
 	free(stack);
 }
 
+void stack_set_limits(struct stack *stack, const struct stack_limits *limits)
+{
+	stack->settings.half_open = limits->half_open;
+	stack->settings.half_open_per_source = limits->half_open_per_source;
+	stack->settings.handshake_timeout_ns = limits->handshake_timeout_ns;
+	stack->settings.idle_timeout_ns = limits->idle_timeout_ns;
+	stack->settings.time_wait_ns = limits->time_wait_ns;
+}
+
 void stack_set_port(struct stack *stack, uint16_t port, const struct stack_port *settings)
 {
 	assert(port < STACK_MAX_PORTS);

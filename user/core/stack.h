@@ -34,6 +34,7 @@
 
 struct stack;
 struct flow;
+struct packet_view;
 
 /* A received or sent packet's port; ports are numbered by the worker. */
 struct stack_port {
@@ -63,6 +64,13 @@ enum flow_refusal {
 	REFUSE_SILENTLY,
 };
 
+/* What becomes of a packet that belongs to no flow. */
+enum stack_judgement {
+	STACK_TAKE,   /* a SYN opens a flow, other TCP is answered with RST */
+	STACK_REJECT, /* TCP: RST; else ICMP, administratively prohibited */
+	STACK_IGNORE,
+};
+
 struct stack_callbacks {
 	void *ctx;
 	/*
@@ -77,6 +85,19 @@ struct stack_callbacks {
 	void (*flow_closed)(void *ctx, struct flow *flow, enum flow_end why);
 	/* The client sent its SYN again while the flow is held; the owner may answer or end it. NULL: not wanted. */
 	void (*flow_syn_again)(void *ctx, struct flow *flow);
+	/*
+	 * May a packet that belongs to no flow have an answer? `has_port`: view->dport is known. NULL: all TCP is
+	 * taken, and nothing else is expected.
+	 */
+	enum stack_judgement (*judge)(void *ctx, const struct packet_view *view, bool has_port);
+	/* The flow's slot is free from now on, TIME_WAIT is over; opened, refused or handed over. NULL: not wanted. */
+	void (*flow_released)(void *ctx, struct flow *flow);
+};
+
+/* Of the settings below, those that can be changed while flows live. Timers that run go on as they were started. */
+struct stack_limits {
+	uint32_t half_open, half_open_per_source;
+	uint64_t handshake_timeout_ns, idle_timeout_ns, time_wait_ns;
 };
 
 struct stack_settings {
@@ -123,6 +144,7 @@ struct stack_settings {
 	X(paws_rejected)                                                                                               \
 	X(challenge_acks)                                                                                              \
 	X(resets_sent)                                                                                                 \
+	X(rule_rejected) /* packets of no flow that a rule answers with RST or ICMP */                                 \
 	X(icmp_sent)                                                                                                   \
 	X(no_flow)  /* a segment that belongs to no flow: answered with RST */                                         \
 	X(no_frame) /* nothing could be sent: pool empty */                                                            \
@@ -150,6 +172,8 @@ struct stack_gauges {
 struct stack *stack_create(const struct stack_settings *settings, struct frame_pool *pool,
 			   const struct stack_callbacks *callbacks, uint64_t now_ns);
 void stack_destroy(struct stack *stack);
+
+void stack_set_limits(struct stack *stack, const struct stack_limits *limits);
 
 /* Declares port `port` (< STACK_MAX_PORTS), or changes its MTU or MAC. */
 #define STACK_MAX_PORTS 8

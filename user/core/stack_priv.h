@@ -174,7 +174,7 @@ struct stack {
 	struct flow_list half_open, time_wait;
 	struct half_source *sources;
 	uint32_t *source_buckets;
-	uint32_t source_mask, source_free;
+	uint32_t source_mask, source_used, source_free;
 	struct flow_list work; /* linked by work_next */
 	struct wheel wheel;
 	struct stack_counters counters;
@@ -309,6 +309,8 @@ void tcp_timer_arm(struct stack *stack, struct flow *flow, enum flow_timer which
 void tcp_timer_cancel(struct stack *stack, struct flow *flow, enum flow_timer which);
 
 /* icmp.c */
+/* "Administratively prohibited", about a packet that is not TCP; nothing where ICMP forbids an answer. */
+void icmp_send_prohibited(struct stack *stack, const struct tcp_segment *segment, uint64_t now_ns);
 void icmp_send_refusal(struct stack *stack, const struct flow *flow, enum flow_refusal how, uint64_t now_ns);
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "bpfload.h"
+#include "rules_abi.h"
 
 #define BPFLOAD_PROGRAM "socksplice_xdp"
 #define BPFLOAD_MAX_ATTACHED 64
@@ -24,6 +25,10 @@
 	X(FLOWS, flows, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct flow_entry), 0)                                           \
 	X(REPORTS, reports, BPF_MAP_TYPE_RINGBUF, 0, 0, 0)                                                             \
 	X(COUNTERS, counters, BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, PACKET_COUNTER_COUNT)                                   \
+	X(RULE_SETS, rule_sets, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct rules_header), RULES_SLOTS)                       \
+	X(RULE_RANGES, rule_ranges, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct rules_range), RULES_SLOTS *RULES_MAX_RANGES)  \
+	X(RULE_CACHE, rule_cache, BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct rules_cached), RULES_CACHE_ENTRIES)      \
+	X(DIRECT_FLOWS, direct_flows, BPF_MAP_TYPE_LRU_HASH, sizeof(struct flow_key), 1, 0)                            \
 	X(TAPS, taps, BPF_MAP_TYPE_DEVMAP, 4, 4, CFG_MAX_PORTS)                                                        \
 	X(OWNER, owner, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bpf_owner), 1)                                            \
 	X(TAP_EXITS, tap_exits, BPF_MAP_TYPE_HASH, 4, 4, CFG_MAX_PORTS)

@@ -25,16 +25,33 @@ static void doctor_ports(json_t *list, const struct config *config)
 	judge_ports(list, config, (uint16_t)first, (uint16_t)last, &reserved);
 }
 
-/* What is not proxied is the kernel's to route, or not. */
-static void doctor_forwarding(json_t *list, const char *path, const char *what)
+static bool doctor_has_direct(const struct config *config)
 {
+	for (uint32_t i = 0; config && i < config->rules.count; i++)
+		if (config->rules.rules[i].action == CONFIG_RULE_DIRECT)
+			return true;
+	return false;
+}
+
+/* What is not proxied is the kernel's to route, or not. */
+static void doctor_forwarding(json_t *list, const struct config *config, const char *path, const char *name,
+			      const char *what)
+{
+	char remedy[64];
 	int64_t value;
 
 	if (sysctl_read_number(path, &value))
 		return;
-	findings_add(list, FINDINGS_OK, what, NULL, "%s",
-		     value ? "on: what is not proxied is routed past the proxy, unless a firewall forbids it"
-			   : "off: what is not proxied ends here; to be turned on only for what is to go out directly");
+	snprintf(remedy, sizeof(remedy), "sysctl -w %s=1", name);
+	if (value)
+		findings_add(list, FINDINGS_OK, what, NULL,
+			     "on: what is not proxied is routed past the proxy, unless a firewall forbids it");
+	else if (doctor_has_direct(config))
+		findings_add(list, FINDINGS_NOTE, what, remedy,
+			     "off: what the rules send `direct` ends here, as far as it is of this family");
+	else
+		findings_add(list, FINDINGS_OK, what, NULL,
+			     "off: what is not proxied ends here; to be turned on only for what is to go out directly");
 }
 
 /*
@@ -66,8 +83,9 @@ json_t *doctor_network(const struct config *config)
 
 	if (config)
 		doctor_ports(list, config);
-	doctor_forwarding(list, "net/ipv4/ip_forward", "ip_forward");
-	doctor_forwarding(list, "net/ipv6/conf/all/forwarding", "IPv6 forwarding");
+	doctor_forwarding(list, config, "net/ipv4/ip_forward", "net.ipv4.ip_forward", "ip_forward");
+	doctor_forwarding(list, config, "net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding",
+			  "IPv6 forwarding");
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
 		doctor_tcp_option(list, config, options[i]);
 	return list;

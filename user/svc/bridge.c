@@ -130,12 +130,58 @@ int bridge_create(struct bridge **out, const struct bridge_settings *settings)
 	err = bridge_create_splice(bridge, settings);
 	if (err)
 		goto fail;
+	err = relay_keys_create(&bridge->relay_keys, splice_map(bridge->splice), config->tcp.max_flows);
+	if (err)
+		goto fail;
 	*out = bridge;
 	return 0;
 
 fail:
 	bridge_destroy(bridge);
 	return err;
+}
+
+static struct flow_key bridge_key_of(const struct bridge *bridge, const struct flow *flow)
+{
+	struct flow_info info;
+
+	stack_flow_describe(bridge->stack, flow, &info);
+	return (struct flow_key){.src = info.client.addr,
+				 .dst = info.destination.addr,
+				 .sport = info.client.port,
+				 .dport = info.destination.port};
+}
+
+void bridge_keep_flow(struct bridge *bridge, const struct flow *flow, bool known_key)
+{
+	struct flow_key key;
+
+	/* then the kernel has no rules */
+	if (!bridge->config->performance.enable_ebpf)
+		return;
+	key = bridge_key_of(bridge, flow);
+	if (relay_keys_add(&bridge->relay_keys, stack_flow_index(bridge->stack, flow), &key, known_key))
+		bridge->counters.relay_keys_missing++;
+}
+
+void bridge_flow_released(struct bridge *bridge, struct flow *flow)
+{
+	uint32_t index = stack_flow_index(bridge->stack, flow);
+	struct flow_key key;
+
+	if (!bridge->relay_keys.held[index])
+		return;
+	key = bridge_key_of(bridge, flow);
+	relay_keys_remove(&bridge->relay_keys, index, &key);
+}
+
+/* What rests in TIME_WAIT at the end still has its key. */
+static void bridge_forget_flows(struct bridge *bridge)
+{
+	for (uint32_t i = 0; bridge->stack && i < bridge->relay_keys.count; i++)
+		if (bridge->relay_keys.held[i] && stack_flow_at(bridge->stack, i))
+			bridge_flow_released(bridge, stack_flow_at(bridge->stack, i));
+	relay_keys_destroy(&bridge->relay_keys);
 }
 
 void bridge_destroy(struct bridge *bridge)
@@ -145,6 +191,9 @@ void bridge_destroy(struct bridge *bridge)
 	for (int i = 0; i < BRIDGE_RECV_RINGS; i++)
 		recvring_destroy(&bridge->rings[i]);
 	conn_table_destroy(bridge);
+	bridge_forget_flows(bridge);
+	rules_free(bridge->rules);
+	rules_free(bridge->rules_before);
 	splice_destroy(bridge->splice);
 	upstream_release(&bridge->upstream);
 	free(bridge->early_data);
@@ -198,14 +247,16 @@ static void bridge_trace_opened(struct bridge *bridge, struct conn *conn)
 
 void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 {
+	struct rules_verdict verdict = bridge_decide_flow(bridge, flow);
 	struct conn *conn;
 	int fd;
 
-	if (bridge->stopping) {
+	/* with `accept: early` the rules may have changed since the SYN */
+	if (bridge->stopping || verdict.action != RULES_PROXY) {
 		bridge_turn_away(bridge, flow);
 		return;
 	}
-	fd = upstream_open_socket(&bridge->upstream);
+	fd = upstream_open_socket(bridge_choose_upstream(bridge, verdict.upstream));
 	if (fd < 0) {
 		if (fd == -EMFILE || fd == -ENFILE)
 			bridge->counters.dial_no_descriptor++;
@@ -221,6 +272,7 @@ void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 		bridge_turn_away(bridge, flow);
 		return;
 	}
+	conn->wanted_upstream = verdict.upstream;
 	bridge_trace_opened(bridge, conn);
 	if (!offload_prepare(bridge, conn)) {
 		socks_client_refuse(bridge, conn, REFUSE_SILENTLY);
@@ -230,6 +282,8 @@ void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 		socks_client_refuse(bridge, conn, REFUSE_RESET);
 		return;
 	}
+	if (conn->entry == SPLICE_NONE)
+		bridge_keep_flow(bridge, flow, false);
 	socks_client_dial(bridge, conn);
 }
 

@@ -11,6 +11,7 @@
 #include "bpfload.h"
 #include "cfg_abi.h"
 #include "config.h"
+#include "rules.h"
 #include "splice.h"
 #include "stack.h"
 #include "trace.h"
@@ -52,6 +53,7 @@
 	X(receive_arms)       /* multishot receives started */                                                         \
 	X(receive_pauses)     /* back-pressure from a slow client */                                                   \
 	X(receive_no_buffers) /* no frame was free for what the upstream sent; it waits in the socket */               \
+	X(relay_keys_missing) /* relayed flows that could not be entered: a change of the rules may end them */        \
 	X(stale_completions)
 
 struct bridge_counters {
@@ -101,6 +103,10 @@ void bridge_flow_readable(struct bridge *bridge, struct flow *flow);
 void bridge_flow_writable(struct bridge *bridge, struct flow *flow);
 void bridge_flow_closed(struct bridge *bridge, struct flow *flow, enum flow_end why);
 void bridge_flow_syn_again(struct bridge *bridge, struct flow *flow);
+enum stack_judgement bridge_judge(struct bridge *bridge, const struct packet_view *view, bool has_port);
+void bridge_flow_released(struct bridge *bridge, struct flow *flow);
+/* New packets are judged by `rules` from now on (NULL: no rules); the bridge owns the set. */
+void bridge_set_rules(struct bridge *bridge, struct rules_set *rules, uint64_t now_ns);
 void bridge_set_stack(struct bridge *bridge, struct stack *stack);
 
 /* The time that all call-backs and completions up to the next call happen at. */

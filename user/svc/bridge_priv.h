@@ -8,6 +8,8 @@
 
 #include "bridge.h"
 #include "recvring.h"
+#include "relay_keys.h"
+#include "rules.h"
 #include "socks.h"
 #include "splice.h"
 #include "trace.h"
@@ -70,6 +72,7 @@ struct conn {
 	int fd;
 	struct flow *flow; /* NULL once it is gone */
 	uint32_t flow_index;
+	int32_t wanted_upstream; /* that a rule names; -1: any */
 	/* frames of a gone flow that the kernel still reads, or that the upstream has not taken yet */
 	uint32_t left_head;
 	uint32_t recvmsg_head;         /* frames lent to a recvmsg */
@@ -120,6 +123,10 @@ struct bridge {
 	uint8_t *early_data; /* BRIDGE_EARLY_DATA_BYTES */
 	struct bridge_faults faults;
 	struct bridge_settings settings;
+	/* bridge_rules.c; NULL: no rules */
+	struct rules_set *rules, *rules_before;
+	uint64_t rules_overlap_until_ns;
+	struct relay_keys relay_keys;
 };
 
 /* bridge_conn.c: slots */
@@ -176,6 +183,14 @@ bool offload_is_pending(const struct conn *conn);
 
 /* bridge.c */
 void bridge_flush_transmissions(struct bridge *bridge);
+
+/* This flow is relayed: its client's packets come up from now on, whatever the rules say. */
+void bridge_keep_flow(struct bridge *bridge, const struct flow *flow, bool known_key);
+
+/* bridge_rules.c */
+struct rules_verdict bridge_decide_flow(const struct bridge *bridge, const struct flow *flow);
+/* The upstream of a new connection; `wanted`: index of the one that a rule names, or -1. */
+struct upstream *bridge_choose_upstream(struct bridge *bridge, int32_t wanted);
 
 /* bridge_relay.c: payload */
 void relay_begin(struct bridge *bridge, struct conn *conn);

@@ -39,6 +39,17 @@ const struct config_help config_helps[] = {
 	{"upstreams[].ports",
 	 "Own ports to dial spliced connections from, registered in `net.ipv4.ip_local_reserved_ports`.", NULL},
 	{"upstreams[].sources", "Own addresses to dial spliced connections from.", "by route"},
+	{"rules",
+	 "What is proxied, direct, dropped or rejected; first match wins, no match is proxied. Up to 65,536 prefixes "
+	 "and 8,192 "
+	 "ports or ranges in all.",
+	 NULL},
+	{"rules[].src", "Source: a prefix or a list of prefixes, IPv4 and IPv6; an address alone is one host.", "any"},
+	{"rules[].dst", "Destination: the same.", "any"},
+	{"rules[].proto", "`tcp`, `udp` or `icmp` (ICMPv6 too).", "any"},
+	{"rules[].dport", "Destination port, `FIRST-LAST`, or a list of both; with `proto: tcp` or `udp` only.", "any"},
+	{"rules[].action", "`proxy`, `direct`, `drop` or `reject`.", NULL},
+	{"rules[].upstream", "With `proxy`: the name of the upstream.", "any"},
 	{"tcp", "How connections are carried, and their limits.", NULL},
 	{"tcp.relay",
 	 "`auto`: the kernel carries what it can, user space the rest; `splice`: the rest is refused; `userspace`: the "
@@ -63,7 +74,10 @@ const struct config_help config_helps[] = {
 	{"performance.enable_cpu_affinity",
 	 "`false`: the data path is not pinned, packet memory not bound to a NUMA node.", NULL},
 	{"performance.enable_simd", "`false`: scalar checksums.", NULL},
-	{"performance.enable_ebpf", "`false`: the kernel carries no connections.", NULL},
+	{"performance.enable_ebpf",
+	 "`false`: the kernel carries no connections, and user space decides by the rules: TCP only, and `direct` is "
+	 "refused.",
+	 NULL},
 	{"performance.enable_memory_pool", "Packets and objects come from a pool.", NULL},
 	{"performance.enable_zero_copy", "Payload is not copied between packet memory and socket buffers by us.", NULL},
 	{"performance.enable_io_uring", "Sockets are driven by io_uring.", NULL},

@@ -75,35 +75,45 @@ static const struct config_key tcp_keys[] = {
 	{.name = "connect-timeout",
 	 .kind = CONFIG_KIND_DURATION,
 	 TARGET(config_tcp, connect_timeout_ns),
+	 .live = 1,
 	 .min = 100 * MS,
 	 .max = HOUR},
 	{.name = "handshake-timeout",
 	 .kind = CONFIG_KIND_DURATION,
 	 TARGET(config_tcp, handshake_timeout_ns),
+	 .live = 1,
 	 .min = 100 * MS,
 	 .max = HOUR},
 	{.name = "idle-timeout",
 	 .kind = CONFIG_KIND_DURATION,
 	 TARGET(config_tcp, idle_timeout_ns),
+	 .live = 1,
 	 .min = SECOND,
 	 .max = 24 * 30 * HOUR},
 	{.name = "linger",
 	 .kind = CONFIG_KIND_DURATION,
 	 TARGET(config_tcp, linger_ns),
+	 .live = 1,
 	 .min = 100 * MS,
 	 .max = 4 * 60 * SECOND},
 	{.name = "max-flows", .kind = CONFIG_KIND_UINT, TARGET(config_tcp, max_flows), .min = 16, .max = 4194304},
-	{.name = "half-open", .kind = CONFIG_KIND_UINT, TARGET(config_tcp, half_open), .min = 1, .max = 4194304},
+	{.name = "half-open",
+	 .kind = CONFIG_KIND_UINT,
+	 TARGET(config_tcp, half_open),
+	 .live = 1,
+	 .min = 1,
+	 .max = 4194304},
 	{.name = "half-open-per-source",
 	 .kind = CONFIG_KIND_UINT,
 	 TARGET(config_tcp, half_open_per_source),
+	 .live = 1,
 	 .min = 1,
 	 .max = 4194304},
 	END,
 };
 
 static const struct config_key log_keys[] = {
-	{.name = "level", .kind = CONFIG_KIND_CHOICE, TARGET(config, log_level), .choices = level_choices},
+	{.name = "level", .kind = CONFIG_KIND_CHOICE, TARGET(config, log_level), .choices = level_choices, .live = 1},
 	{.name = "file", .kind = CONFIG_KIND_STRING, TARGET(config, log_file)},
 	END,
 };
@@ -138,6 +148,21 @@ static const struct config_key performance_keys[] = {
 	END,
 };
 
+#define RULE_KEY(key, needed)                                                                                          \
+	{                                                                                                              \
+		.name = key, .kind = CONFIG_KIND_RULE, .offset = CONFIG_NO_TARGET, .required = needed                  \
+	}
+
+static const struct config_key rule_keys[] = {
+	RULE_KEY("src", 0),
+	RULE_KEY("dst", 0),
+	RULE_KEY("proto", 0),
+	RULE_KEY("dport", 0),
+	RULE_KEY("action", 1),
+	RULE_KEY("upstream", 0),
+	END,
+};
+
 const struct config_key config_root_keys[] = {
 	{.name = "interfaces",
 	 .kind = CONFIG_KIND_SEQUENCE,
@@ -149,7 +174,7 @@ const struct config_key config_root_keys[] = {
 	 .required = 1},
 	{.name = "uplink", .kind = CONFIG_KIND_STRING, TARGET(config, uplink), .empty_word = "auto"},
 	{.name = "bpf-pin", .kind = CONFIG_KIND_STRING, TARGET(config, bpf_pin)},
-	{.name = "on-down", .kind = CONFIG_KIND_CHOICE, TARGET(config, on_down), .choices = on_down_choices},
+	{.name = "on-down", .kind = CONFIG_KIND_CHOICE, TARGET(config, on_down), .choices = on_down_choices, .live = 1},
 	{.name = "upstreams",
 	 .kind = CONFIG_KIND_SEQUENCE,
 	 .offset = offsetof(struct config, upstreams),
@@ -158,6 +183,7 @@ const struct config_key config_root_keys[] = {
 	 .keys = upstream_keys,
 	 .count_offset = offsetof(struct config, upstream_count),
 	 .required = 1},
+	{.name = "rules", .kind = CONFIG_KIND_RULES, TARGET(config, rules), .keys = rule_keys, .live = 1},
 	{.name = "tcp", .kind = CONFIG_KIND_MAPPING, .offset = offsetof(struct config, tcp), .keys = tcp_keys},
 	{.name = "control", .kind = CONFIG_KIND_STRING, TARGET(config, control)},
 	{.name = "log", .kind = CONFIG_KIND_MAPPING, .offset = 0, .keys = log_keys},
@@ -166,7 +192,6 @@ const struct config_key config_root_keys[] = {
 	 .offset = offsetof(struct config, performance),
 	 .keys = performance_keys},
 	NOT_YET("state"),
-	NOT_YET("rules"),
 	NOT_YET("udp"),
 	NOT_YET("icmp"),
 	NOT_YET("dns"),

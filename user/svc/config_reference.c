@@ -6,6 +6,7 @@
 
 #include "config_help.h"
 #include "config_yaml.h"
+#include "rules_abi.h"
 
 #define REFERENCE_TEXT_BYTES 512
 
@@ -22,7 +23,8 @@ static void reference_walk(const struct config_key *keys, const char *prefix, co
 		each(ctx, path, keys, target);
 		if (!keys->keys)
 			continue;
-		snprintf(below, sizeof(below), "%s%s", path, keys->kind == CONFIG_KIND_SEQUENCE ? "[]." : ".");
+		snprintf(below, sizeof(below), "%s%s", path,
+			 keys->kind == CONFIG_KIND_SEQUENCE || keys->kind == CONFIG_KIND_RULES ? "[]." : ".");
 		/* the defaults of a list's elements are those of its first */
 		reference_walk(keys->keys, below, target, each, ctx);
 	}
@@ -124,6 +126,12 @@ void config_reference_kind(const struct config_key *key, char *out, size_t bytes
 		return;
 	case CONFIG_KIND_ADDRESSES:
 		snprintf(out, bytes, "list of up to %" PRIu64 " addresses", key->max);
+		return;
+	case CONFIG_KIND_RULES:
+		snprintf(out, bytes, "list of up to %d", RULES_MAX);
+		return;
+	case CONFIG_KIND_RULE:
+		snprintf(out, bytes, "as the meaning says");
 		return;
 	case CONFIG_KIND_NOT_YET:
 		snprintf(out, bytes, "not in this build yet");

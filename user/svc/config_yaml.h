@@ -41,7 +41,10 @@ extern const struct config config_defaults;
 
 /* A whole file of a size that a configuration may have; *text is to be freed. 0, or -errno with a message. */
 int config_read_file(const char *path, char **text, size_t *bytes, struct config_error *error);
-/* 0, or -EINVAL with the first error; -errno when the file cannot be read. */
+/*
+ * 0, or -EINVAL with the first error; -errno when the file cannot be read. What was read is to be given back by
+ * config_release(); after an error nothing is.
+ */
 int config_load(const char *path, struct config *out, struct config_error *error);
 /* The same, and where each value stands. marks NULL: not wanted. */
 int config_load_marked(const char *path, struct config *out, struct config_marks *marks, struct config_error *error);
@@ -49,5 +52,7 @@ int config_load_marked(const char *path, struct config *out, struct config_marks
 int config_parse(const char *text, size_t bytes, const char *name, struct config *out, struct config_error *error);
 int config_parse_marked(const char *text, size_t bytes, const char *name, struct config *out,
 			struct config_marks *marks, struct config_error *error);
+/* Frees what the settings have on the heap. Twice does no harm. */
+void config_release(struct config *config);
 
 #endif

@@ -149,6 +149,7 @@ int import_try(const struct import *import, struct config_error *error)
 	import_write(import, out);
 	if (!fclose(out))
 		err = config_parse(text, bytes, "import", &config, error);
+	config_release(&config);
 	free(text);
 	return err;
 }

@@ -308,23 +308,28 @@ void splice_release(struct splice *splice, uint32_t index, uint64_t now_ns)
 	splice->in_use--;
 }
 
-void splice_demote(struct splice *splice, uint32_t index)
+void splice_demote(struct splice *splice, uint32_t index, bool keep_client_key)
 {
 	struct splice_slot *slot = &splice->slots[index];
 	struct flow_entry *entry = splice_at(splice, index);
 	struct flow_key key;
 
 	flowmap_move(entry, FLOW_PHASE_RELAYED);
-	if (slot->client_key) {
+	if (slot->client_key && !keep_client_key) {
 		flowmap_key_of(entry, FLOW_UP, &key);
 		flowmap_remove_key(&splice->map, &key);
-		slot->client_key = false;
 	}
+	slot->client_key = false;
 	if (slot->upstream_key && !entry->window_shift) {
 		flowmap_key_of(entry, FLOW_DOWN, &key);
 		flowmap_remove_key(&splice->map, &key);
 		slot->upstream_key = false;
 	}
+}
+
+struct flowmap *splice_map(struct splice *splice)
+{
+	return &splice->map;
 }
 
 /* --- adopting --- */
@@ -383,6 +388,8 @@ void splice_start(struct splice *splice, uint64_t now_ns)
 		if (splice_at(splice, i)->phase != FLOW_PHASE_FREE)
 			last = i + 1;
 	splice->used = last;
+	if (splice->inherited)
+		flowmap_forget_relayed(&splice->map);
 	for (uint32_t i = 0; i < last; i++) {
 		if (splice_at(splice, i)->phase == FLOW_PHASE_FREE || splice_at(splice, i)->phase >= FLOW_PHASE_COUNT)
 			splice_put_slot(splice, i, now_ns);

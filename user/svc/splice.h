@@ -85,6 +85,7 @@ struct splice_gauges {
 };
 
 struct splice;
+struct flowmap;
 
 struct splice_calls {
 	void *ctx;
@@ -125,8 +126,13 @@ void splice_set_conn(struct splice *splice, uint32_t index, uint32_t conn);
 void splice_set_traced(struct splice *splice, uint32_t index);
 /* Gives everything back: keys, port, entry. Nothing is told to either end. */
 void splice_release(struct splice *splice, uint32_t index, uint64_t now_ns);
-/* The flow is relayed: its client key goes; the upstream's stays while its window needs translation. */
-void splice_demote(struct splice *splice, uint32_t index);
+/*
+ * The flow is relayed: its client key goes, or with `keep_client_key` is left in its place for who makes it that of a
+ * relayed flow (relay_keys.c); the upstream's stays while its window needs translation.
+ */
+void splice_demote(struct splice *splice, uint32_t index, bool keep_client_key);
+/* The kernel's tables; they live as long as the splice. */
+struct flowmap *splice_map(struct splice *splice);
 
 /* RST to one end, by what the entry knows of its sequence numbers. */
 void splice_reset_client(struct splice *splice, uint32_t index);

@@ -145,6 +145,13 @@ int upstream_bind(const struct upstream *upstream, int fd, uint32_t source, uint
 	return 0;
 }
 
+bool upstream_reload(const struct config *running, const struct config *wanted)
+{
+	(void)running;
+	(void)wanted;
+	return false;
+}
+
 void upstream_close_socket(int fd, int reset)
 {
 	const struct linger linger = {.l_onoff = 1, .l_linger = 0};
