@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "config_yaml.h"
 #include "ctl.h"
 #include "doctor.h"
 #include "flush.h"
+#include "honour.h"
+#include "import_hev.h"
 #include "run.h"
 
 #define EXIT_USAGE 2
@@ -20,7 +24,9 @@ static const char main_help[] =
 	"socksplice: sends a network's TCP through a SOCKS5 server\n"
 	"\n"
 	"  socksplice run    [-c FILE]            the daemon, in the foreground\n"
-	"  socksplice check  [-c FILE]            says what is wrong with a configuration\n"
+	"  socksplice check  [-c FILE] [--strict] says what is wrong with a configuration; --strict: also what it "
+	"asks\n"
+	"                    for explicitly and this machine cannot do\n"
 	"  socksplice doctor [-c FILE] [--json]   what this machine can do, and which path each interface gets\n"
 	"  socksplice status [-c FILE | --control PATH] [--json]   is it working?\n"
 	"  socksplice stats  [-c FILE | --control PATH] [--json]   every counter\n"
@@ -29,6 +35,8 @@ static const char main_help[] =
 	"  socksplice reload [-c FILE | --control PATH] [--json]   the daemon reads its configuration again\n"
 	"  socksplice stop   [-c FILE | --control PATH] [--flush]  ends the daemon; spliced connections live on, with\n"
 	"                    --flush everything is reset and removed (-c FILE: also when no daemon runs)\n"
+	"  socksplice import --interface NAME FILE  translates a main.yml of hev-socks5-tunnel, to standard output;\n"
+	"                    NAME is the interface where the clients are\n"
 	"\n"
 	"  -c, --config FILE    configuration (default /etc/socksplice/socksplice.yml)\n"
 	"      --control PATH   control socket of the daemon (default: the configuration's, else\n"
@@ -37,25 +45,33 @@ static const char main_help[] =
 	"  -h, --help           this text\n"
 	"  -V, --version        the version\n"
 	"\n"
-	"Exit codes: 0 done; 1 failed (run: the log says why; doctor: the gateway cannot run here);\n"
-	"2 wrong usage; 3 wrong configuration; 4 no daemon answers.\n";
+	"Exit codes: 0 done; 1 failed (run: the log says why; doctor: the daemon would not start here);\n"
+	"2 wrong usage; 3 wrong configuration; 4 no daemon answers; 5 doctor: something would not work.\n";
 
 struct main_options {
 	const char *config_path;
 	const char *control_path;
-	const char *argument; /* behind the command */
+	const char *argument;  /* behind the command */
+	const char *interface; /* of import */
 	bool as_json;
 	bool flush;
+	bool strict;
 };
 
 static struct config main_config;
+static struct config_marks main_marks;
+static struct honour_report main_lacks;
+
+static const char *main_config_path(const struct main_options *options)
+{
+	return options->config_path ? options->config_path : main_default_config;
+}
 
 static int main_load(const struct main_options *options)
 {
-	const char *path = options->config_path ? options->config_path : main_default_config;
 	struct config_error error;
 
-	if (!config_load(path, &main_config, &error))
+	if (!config_load_marked(main_config_path(options), &main_config, &main_marks, &error))
 		return 0;
 	fprintf(stderr, "socksplice: %s\n", error.text);
 	return EXIT_CONFIG;
@@ -65,19 +81,31 @@ static int main_run(const struct main_options *options)
 {
 	int code = main_load(options);
 
-	if (!code)
-		code = run_daemon(&main_config, options->config_path ? options->config_path : main_default_config);
+	if (!code) {
+		honour_check(&main_config, &main_marks, false, &main_lacks);
+		honour_keep(&main_lacks);
+		code = run_daemon(&main_config, main_config_path(options));
+	}
 	config_release(&main_config);
 	return code;
 }
 
 static int main_check(const struct main_options *options)
 {
+	const char *path = main_config_path(options);
 	int code = main_load(options);
 
-	if (!code)
-		printf("%s: all right\n", options->config_path ? options->config_path : main_default_config);
-	return code;
+	if (code)
+		return code;
+	if (options->strict)
+		honour_check(&main_config, &main_marks, true, &main_lacks);
+	for (uint32_t i = 0; i < main_lacks.count; i++)
+		fprintf(stderr, "socksplice: %s:%u:%u: %s\n", path, main_lacks.lacks[i].line,
+			main_lacks.lacks[i].column, main_lacks.lacks[i].text);
+	if (main_lacks.count)
+		return EXIT_CONFIG;
+	printf("%s: all right\n", path);
+	return 0;
 }
 
 static int main_doctor(const struct main_options *options)
@@ -85,6 +113,31 @@ static int main_doctor(const struct main_options *options)
 	int code = options->config_path ? main_load(options) : 0;
 
 	return code ? code : doctor_run(options->config_path ? &main_config : NULL, options->as_json);
+}
+
+static int main_import(const struct main_options *options)
+{
+	struct config_error error;
+	char *text;
+	size_t bytes;
+	int err;
+
+	if (!options->argument || !options->interface) {
+		fputs("socksplice: import: a main.yml of hev-socks5-tunnel is expected, and --interface NAME: where "
+		      "that\n"
+		      "program has a tunnel device, this one has the interface of the clients\n",
+		      stderr);
+		return EXIT_USAGE;
+	}
+	err = config_read_file(options->argument, &text, &bytes, &error);
+	if (!err) {
+		err = import_hev(text, bytes, options->argument, options->interface, stdout, stderr, &error);
+		free(text);
+	}
+	if (!err)
+		return 0;
+	fprintf(stderr, "socksplice: %s\n", err == -ENOMEM ? "out of memory" : error.text);
+	return EXIT_CONFIG;
 }
 
 /* Nobody runs who could do it: what was left behind is removed from here. */
@@ -132,6 +185,8 @@ static int main_dispatch(const char *command, const struct main_options *options
 		return main_check(options);
 	if (!strcmp(command, "doctor"))
 		return main_doctor(options);
+	if (!strcmp(command, "import"))
+		return main_import(options);
 	if (!strcmp(command, "status") || !strcmp(command, "stats") || !strcmp(command, "flows") ||
 	    !strcmp(command, "trace") || !strcmp(command, "reload") || !strcmp(command, "stop"))
 		return main_ask(command, options);
@@ -148,6 +203,8 @@ int main(int argc, char **argv)
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
 		{"flush", no_argument, NULL, 'F'},
+		{"strict", no_argument, NULL, 'S'},
+		{"interface", required_argument, NULL, 'I'},
 		{NULL, 0, NULL, 0},
 	};
 	struct main_options options = {0};
@@ -167,6 +224,12 @@ int main(int argc, char **argv)
 		case 'F':
 			options.flush = true;
 			break;
+		case 'I':
+			options.interface = optarg;
+			break;
+		case 'S':
+			options.strict = true;
+			break;
 		case 'h':
 			fputs(main_help, stdout);
 			return 0;
@@ -177,7 +240,7 @@ int main(int argc, char **argv)
 			return EXIT_USAGE;
 		}
 	}
-	if (optind + 2 == argc && !strcmp(argv[optind], "trace"))
+	if (optind + 2 == argc && (!strcmp(argv[optind], "trace") || !strcmp(argv[optind], "import")))
 		options.argument = argv[optind + 1];
 	else if (optind + 1 != argc) {
 		fprintf(stderr, "socksplice: one command is expected; --help lists them\n");

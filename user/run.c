@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "honour.h"
 #include "log.h"
 #include "worker.h"
 
@@ -150,6 +151,7 @@ int run_daemon(struct config *config, const char *config_path)
 	if (control_create(&control, config, config_path, error, sizeof(error))) {
 		log_error("%s", error);
 	} else {
+		honour_warn();
 		code = run_worker(config, control, stop_fd, reload_fd);
 		control_destroy(control);
 	}

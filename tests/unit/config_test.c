@@ -390,13 +390,44 @@ static void test_password_is_not_shown(void **state)
 	assert_null(strstr(error.text, "hunter2"));
 }
 
+/* Where the file says something, and that it does not say the rest. */
+static void test_marks(void **state)
+{
+	static const char text[] = "interfaces: [ { name: a }, { name: b,\n  xsk:   copy } ]\n" UP
+				   "performance: { enable_io_uring: true }\nlog: { level: info }\n";
+	static struct config_marks marks;
+	static struct config config;
+	const struct config_mark *mark;
+	struct config_error error;
+
+	(void)state;
+	assert_int_equal(config_parse_marked(text, strlen(text), "t", &config, &marks, &error), 0);
+	assert_null(config_marks_find(&marks, "xsk", offsetof(struct config, interfaces[0])));
+	mark = config_marks_find(&marks, "xsk", offsetof(struct config, interfaces[1]));
+	assert_non_null(mark);
+	assert_int_equal(mark->line, 2);
+	assert_int_equal(mark->column, 10);
+	mark = config_marks_find(&marks, "enable_io_uring", offsetof(struct config, performance));
+	assert_non_null(mark);
+	assert_int_equal(mark->line, 4);
+	assert_null(config_marks_find(&marks, "enable_ebpf", offsetof(struct config, performance)));
+	/* marks of an earlier file are forgotten */
+	assert_int_equal(config_parse_marked(IFACE UP, strlen(IFACE UP), "t", &config, &marks, &error), 0);
+	assert_null(config_marks_find(&marks, "xsk", offsetof(struct config, interfaces[1])));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_broken),          cmocka_unit_test(test_smallest),
-		cmocka_unit_test(test_everything),      cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_limits_of_rules), cmocka_unit_test(test_differences),
-		cmocka_unit_test(test_missing_file),    cmocka_unit_test(test_password_is_not_shown),
+		cmocka_unit_test(test_broken),
+		cmocka_unit_test(test_marks),
+		cmocka_unit_test(test_smallest),
+		cmocka_unit_test(test_everything),
+		cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_limits_of_rules),
+		cmocka_unit_test(test_differences),
+		cmocka_unit_test(test_missing_file),
+		cmocka_unit_test(test_password_is_not_shown),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

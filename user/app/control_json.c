@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "honour.h"
+
 #define SET(object, key, value) json_object_set_new(object, key, json_integer((json_int_t)(value)))
 
 static void control_format_endpoint(const struct endpoint *endpoint, char *out, size_t bytes)
@@ -48,8 +50,11 @@ static json_t *control_json_interfaces(const struct worker *worker)
 
 static json_t *control_json_fallbacks(const struct worker *worker, const struct worker_stats *stats)
 {
+	const struct honour_report *asked = honour_kept();
 	json_t *list = json_array();
 
+	for (uint32_t i = 0; i < asked->count; i++)
+		json_array_append_new(list, json_string(asked->lacks[i].text));
 	if (!stats->frames.huge_pages)
 		json_array_append_new(list, json_string("packet memory: normal pages (no huge pages free)"));
 	if (!stats->uring.defer_taskrun)

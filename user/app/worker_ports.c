@@ -8,9 +8,6 @@
  *         program
  *   xdp   rewritten by XDP, what    redirected into AF_XDP sockets
  *         XDP cannot do by tc
- *
- * `auto` takes tc for virtual devices: their packets come from local senders
- * as 64 KB with a partial checksum, and native XDP would cost that.
  */
 #include "worker_priv.h"
 
@@ -19,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hook.h"
 #include "log.h"
 #include "netdev.h"
 
@@ -36,30 +34,6 @@ int worker_fail(char *error, uint32_t error_bytes, int err, const char *what, co
 
 /* --- reading and deciding --- */
 
-static void worker_choose_hook(struct worker *worker, uint32_t index)
-{
-	const struct config_interface *config = &worker->config->interfaces[index];
-	struct worker_port *port = &worker->ports[index];
-	const struct topo_interface *topo = &worker->topo[index];
-
-	port->hook = config->hook;
-	if (config->attach == CONFIG_ATTACH_EXTERNAL) {
-		port->hook = CONFIG_HOOK_XDP;
-		port->hook_reason = "attach: external";
-	} else if (config->hook != CONFIG_HOOK_AUTO) {
-		port->hook_reason = "as configured";
-	} else if (config->xsk != CONFIG_XSK_AUTO) {
-		port->hook = CONFIG_HOOK_XDP;
-		port->hook_reason = "an AF_XDP mode is configured by xsk:";
-	} else if (topo_prefers_tc(topo)) {
-		port->hook = CONFIG_HOOK_TC;
-		port->hook_reason = "a virtual device: its large packets (GSO) stay whole";
-	} else {
-		port->hook = CONFIG_HOOK_XDP;
-		port->hook_reason = "a hardware driver";
-	}
-}
-
 int worker_read_topology(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	const struct config *config = worker->config;
@@ -68,6 +42,7 @@ int worker_read_topology(struct worker *worker, char *error, uint32_t error_byte
 		struct worker_port *port = &worker->ports[i];
 		struct topo_interface *topo = &worker->topo[i];
 		int err = topo_read_interface(config->interfaces[i].name, topo);
+		struct hook_choice choice;
 
 		if (err)
 			return worker_fail(error, error_bytes, err, "interface", config->interfaces[i].name);
@@ -77,15 +52,16 @@ int worker_read_topology(struct worker *worker, char *error, uint32_t error_byte
 		port->queues = topo->rx_queues ? topo->rx_queues : 1;
 		port->adopted = config->interfaces[i].attach == CONFIG_ATTACH_EXTERNAL;
 		port->xdp = port->xsk = "none";
-		worker_choose_hook(worker, i);
+		choice = hook_choose(&config->interfaces[i], topo);
+		port->hook = choice.hook;
+		port->hook_reason = choice.reason;
 		worker->taps[i].fd = -1;
 		worker->port_count++;
-		if (port->hook == CONFIG_HOOK_XDP && !umem_frame_bytes_for(topo->mtu)) {
-			snprintf(
-				error, error_bytes,
-				"interface %s: MTU %u is larger than a frame of 4096 bytes holds; lower it to 3822, or "
-				"use `hook: tc`",
-				topo->name, topo->mtu);
+		if (!hook_fits_mtu(port->hook, topo->mtu)) {
+			snprintf(error, error_bytes,
+				 "interface %s: MTU %u is larger than a frame of 4096 bytes holds; lower it to %u, or "
+				 "use `hook: tc`",
+				 topo->name, topo->mtu, hook_largest_xdp_mtu());
 			return -ERANGE;
 		}
 	}
@@ -402,17 +378,6 @@ int worker_attach_port(struct worker *worker, uint32_t index, char *error, uint3
 	return err;
 }
 
-/* Every LAN interface was told to use XDP: then the uplink does so too. */
-static bool worker_wants_xdp_uplink(const struct worker *worker, const struct topo_interface *uplink)
-{
-	if (!topo_prefers_tc(uplink))
-		return true;
-	for (uint32_t i = 0; i < worker->port_count; i++)
-		if (worker->config->interfaces[i].hook != CONFIG_HOOK_XDP)
-			return false;
-	return true;
-}
-
 int worker_attach_uplink(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	const struct upstream *upstream = bridge_upstream(worker->bridge);
@@ -426,7 +391,8 @@ int worker_attach_uplink(struct worker *worker, char *error, uint32_t error_byte
 	if (!err && !worker_is_lan(worker, upstream->route.ifindex)) {
 		err = bpfload_attach_tc(worker->bpf, upstream->route.ifindex, upstream->ifname, BPFLOAD_INGRESS, error,
 					error_bytes);
-		if (!err && !topo_read_interface(upstream->ifname, &topo) && !worker_wants_xdp_uplink(worker, &topo)) {
+		if (!err && !topo_read_interface(upstream->ifname, &topo) &&
+		    !hook_wants_xdp_uplink(worker->config, &topo)) {
 			bpfload_clear_xdp(topo.ifindex);
 		} else if (!err && !topo_read_interface(upstream->ifname, &topo)) {
 			char why[256];
