@@ -4,11 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "config_scalar.h"
 #include "config_yaml.h"
 #include "ctl.h"
 #include "doctor.h"
 #include "flush.h"
 #include "run.h"
+#include "top.h"
 
 #define EXIT_USAGE 2
 #define EXIT_CONFIG 3
@@ -25,6 +27,9 @@ static const char main_help[] =
 	"  socksplice status [-c FILE | --control PATH] [--json]   is it working?\n"
 	"  socksplice stats  [-c FILE | --control PATH] [--json]   every counter\n"
 	"  socksplice flows  [-c FILE | --control PATH] [--json]   connections now\n"
+	"  socksplice top    [-c FILE | --control PATH] [--interval SECONDS] [--count N] [--once]   live: rates, "
+	"busiest\n"
+	"                    connections and clients, drops; q ends it\n"
 	"  socksplice trace  [-c FILE | --control PATH] [ADDRESS]  the life of the next connection (of that client)\n"
 	"  socksplice stop   [-c FILE | --control PATH] [--flush]  ends the daemon; spliced connections live on, with\n"
 	"                    --flush everything is reset and removed (-c FILE: also when no daemon runs)\n"
@@ -37,7 +42,7 @@ static const char main_help[] =
 	"  -V, --version        the version\n"
 	"\n"
 	"Exit codes: 0 done; 1 failed (run: the log says why; doctor: the gateway cannot run here);\n"
-	"2 wrong usage; 3 wrong configuration; 4 no daemon answers.\n";
+	"2 wrong usage; 3 wrong configuration; 4 no daemon answers; 5 status: the gateway is not working.\n";
 
 struct main_options {
 	const char *config_path;
@@ -45,6 +50,7 @@ struct main_options {
 	const char *argument; /* behind the command */
 	bool as_json;
 	bool flush;
+	struct top_options top;
 };
 
 static struct config main_config;
@@ -111,6 +117,8 @@ static int main_ask(const char *command, const struct main_options *options)
 	}
 	if (options->control_path)
 		path = options->control_path;
+	if (!strcmp(command, "top"))
+		return top_run(path, &options->top);
 	if (!strcmp(command, "trace"))
 		return ctl_trace(path, options->argument, options->as_json);
 	if (strcmp(command, "stop"))
@@ -129,7 +137,7 @@ static int main_dispatch(const char *command, const struct main_options *options
 	if (!strcmp(command, "doctor"))
 		return main_doctor(options);
 	if (!strcmp(command, "status") || !strcmp(command, "stats") || !strcmp(command, "flows") ||
-	    !strcmp(command, "trace") || !strcmp(command, "stop"))
+	    !strcmp(command, "top") || !strcmp(command, "trace") || !strcmp(command, "stop"))
 		return main_ask(command, options);
 	fprintf(stderr, "socksplice: unknown command \"%s\"; --help lists them\n", command);
 	return EXIT_USAGE;
@@ -138,15 +146,13 @@ static int main_dispatch(const char *command, const struct main_options *options
 int main(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{"config", required_argument, NULL, 'c'},
-		{"control", required_argument, NULL, 'C'},
-		{"json", no_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},
-		{"flush", no_argument, NULL, 'F'},
-		{NULL, 0, NULL, 0},
+		{"config", required_argument, NULL, 'c'},   {"control", required_argument, NULL, 'C'},
+		{"json", no_argument, NULL, 'j'},           {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},        {"flush", no_argument, NULL, 'F'},
+		{"interval", required_argument, NULL, 'i'}, {"count", required_argument, NULL, 'n'},
+		{"once", no_argument, NULL, '1'},           {NULL, 0, NULL, 0},
 	};
-	struct main_options options = {0};
+	struct main_options options = {.top = {.interval_ms = 1000, .count = 10}};
 	int option;
 
 	while ((option = getopt_long(argc, argv, "c:hV", long_options, NULL)) != -1) {
@@ -162,6 +168,23 @@ int main(int argc, char **argv)
 			break;
 		case 'F':
 			options.flush = true;
+			break;
+		case 'i':
+			if (!top_parse_interval(optarg, &options.top.interval_ms)) {
+				fprintf(stderr, "socksplice: --interval: seconds from 0.1 to 60 are expected\n");
+				return EXIT_USAGE;
+			}
+			break;
+		case 'n':
+			if (!config_scalar_uint(optarg, &options.top.count) || !options.top.count ||
+			    options.top.count > TOP_MAX_COUNT) {
+				fprintf(stderr, "socksplice: --count: a number from 1 to %d is expected\n",
+					TOP_MAX_COUNT);
+				return EXIT_USAGE;
+			}
+			break;
+		case '1':
+			options.top.once = true;
 			break;
 		case 'h':
 			fputs(main_help, stdout);

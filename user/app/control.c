@@ -18,8 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "config_scalar.h"
 #include "control_json.h"
+#include "control_top.h"
 #include "log.h"
+#include "observe.h"
 
 #define CONTROL_TIMEOUT_MS 5000
 #define CONTROL_FLOWS_PER_READ 256
@@ -27,6 +30,7 @@
 struct control {
 	const struct config *config;
 	struct worker *worker;
+	struct observe *observe;
 	int listen_fd;
 	bool ending;
 	enum control_end end;
@@ -60,12 +64,14 @@ enum control_request control_parse(const char *line, size_t bytes)
 		[CONTROL_STATUS] = "status",         [CONTROL_STATS] = "stats",
 		[CONTROL_FLOWS] = "flows",           [CONTROL_STOP] = "stop",
 		[CONTROL_STOP_FLUSH] = "stop-flush", [CONTROL_TRACE] = "trace",
-		[CONTROL_TRACE_READ] = "trace-read",
+		[CONTROL_TRACE_READ] = "trace-read", [CONTROL_TOP] = "top",
 	};
-	static const char trace_of[] = "trace ";
+	static const char trace_of[] = "trace ", top_of[] = "top ";
 
 	if (bytes > sizeof(trace_of) - 1 && !memcmp(line, trace_of, sizeof(trace_of) - 1))
 		return CONTROL_TRACE;
+	if (bytes > sizeof(top_of) - 1 && !memcmp(line, top_of, sizeof(top_of) - 1))
+		return CONTROL_TOP;
 	for (int i = 0; i < CONTROL_INVALID; i++)
 		if (bytes == strlen(names[i]) && !memcmp(line, names[i], bytes))
 			return (enum control_request)i;
@@ -184,17 +190,18 @@ static void control_answer_error(struct control_client *client, const char *text
 
 static void control_answer_stats(struct control *control, struct control_client *client, enum control_request request)
 {
-	struct worker_stats *stats = calloc(1, sizeof(*stats));
+	struct observe_report *report = malloc(sizeof(*report));
 
-	if (!stats)
+	if (!report)
 		return;
-	if (worker_read_stats(control->worker, stats))
-		control_answer_error(client, "the data path does not answer");
+	observe_read(control->observe, report);
+	if (!report->facts.answers)
+		control_answer_error(client, "not working: the data path does not answer");
 	else
 		control_answer(client, request == CONTROL_STATUS
-					       ? control_json_status(control->config, control->worker, stats)
-					       : control_json_stats(stats));
-	free(stats);
+					       ? control_json_status(control->config, control->worker, report)
+					       : control_json_stats(control->worker, &report->stats));
+	free(report);
 }
 
 /* One element after the other: memory does not grow with the number of flows. */
@@ -274,6 +281,27 @@ static void control_answer_trace_read(struct control *control, struct control_cl
 	free(trace);
 }
 
+/* `line` is the request without its end: "top" or "top N". */
+static void control_answer_top(struct control *control, struct control_client *client, const char *line, size_t bytes)
+{
+	uint32_t count = CONTROL_TOP_DEFAULT;
+	json_t *answer;
+
+	if (bytes > sizeof("top")) {
+		char text[CONTROL_REQUEST_BYTES];
+
+		snprintf(text, sizeof(text), "%.*s", (int)(bytes - sizeof("top")), line + sizeof("top"));
+		if (!config_scalar_uint(text, &count) || !count || count > CONTROL_TOP_MAX) {
+			control_answer_error(client, "top: a number from 1 to 100 is expected");
+			return;
+		}
+	}
+	if (control_top(control->worker, count, &answer))
+		control_answer_error(client, "the data path does not answer");
+	else
+		control_answer(client, answer);
+}
+
 static void control_handle(struct control *control, struct control_client *client)
 {
 	char line[CONTROL_REQUEST_BYTES];
@@ -294,7 +322,7 @@ static void control_handle(struct control *control, struct control_client *clien
 	}
 	request = end ? control_parse(line, (size_t)(end - line)) : CONTROL_INVALID;
 	if (request == CONTROL_INVALID)
-		control_answer_error(client, "unknown request; status, stats, flows, stop and trace are known");
+		control_answer_error(client, "unknown request; status, stats, flows, top, stop and trace are known");
 	else if (request == CONTROL_FLOWS)
 		control_answer_flows(control, client);
 	else if (request == CONTROL_STOP || request == CONTROL_STOP_FLUSH)
@@ -303,15 +331,18 @@ static void control_handle(struct control *control, struct control_client *clien
 		control_answer_trace(control, client, line, (size_t)(end - line));
 	else if (request == CONTROL_TRACE_READ)
 		control_answer_trace_read(control, client);
+	else if (request == CONTROL_TOP)
+		control_answer_top(control, client, line, (size_t)(end - line));
 	else
 		control_answer_stats(control, client, request);
 }
 
-enum control_end control_serve(struct control *control, struct worker *worker, int stop_fd)
+enum control_end control_serve(struct control *control, struct worker *worker, struct observe *observe, int stop_fd)
 {
 	struct pollfd fds[2] = {{.fd = control->listen_fd, .events = POLLIN}, {.fd = stop_fd, .events = POLLIN}};
 
 	control->worker = worker;
+	control->observe = observe;
 	while (!control->ending) {
 		struct control_client client = {.stop_fd = stop_fd};
 

@@ -2,7 +2,7 @@
 /*
  * The control socket: a person's or a script's window into the running
  * daemon. One request of one line per connection (`status`, `stats`, `flows`,
- * `stop`, `stop-flush`, `trace` [ADDRESS], `trace-read`), answered by one JSON
+ * `stop`, `stop-flush`, `trace` [ADDRESS], `trace-read`, `top` [N]), answered by one JSON
  * text. Served on the main thread; only root may connect.
  */
 #ifndef SOCKSPLICE_CONTROL_H
@@ -13,6 +13,7 @@
 
 #include "config.h"
 
+struct observe;
 struct worker;
 struct control;
 
@@ -26,6 +27,7 @@ enum control_request {
 	CONTROL_STOP_FLUSH,
 	CONTROL_TRACE, /* may be followed by a blank and an address */
 	CONTROL_TRACE_READ,
+	CONTROL_TOP, /* may be followed by a blank and a number */
 	CONTROL_INVALID
 };
 
@@ -40,7 +42,7 @@ enum control_end { CONTROL_END_SIGNAL, CONTROL_END_STOP, CONTROL_END_FLUSH };
  */
 int control_create(struct control **out, const struct config *config, char *error, uint32_t error_bytes);
 /* Serves requests about `worker` until `stop_fd` is readable, or a request asks for the end. Until then they wait. */
-enum control_end control_serve(struct control *control, struct worker *worker, int stop_fd);
+enum control_end control_serve(struct control *control, struct worker *worker, struct observe *observe, int stop_fd);
 void control_destroy(struct control *control);
 
 #endif

@@ -15,6 +15,13 @@
 
 #define RELAY_RECVMSG_FRAMES 16
 
+static void relay_upstream_reset(struct bridge *bridge, struct conn *conn)
+{
+	bridge->counters.upstream_resets++;
+	conn->end = RECORD_END_UPSTREAM_RESET;
+	conn_abort(bridge, conn);
+}
+
 /* Payload that waits for the upstream: in the flow, or left behind by it. */
 static uint32_t relay_peek(const struct bridge *bridge, const struct conn *conn, struct iovec *iov, uint32_t *bytes)
 {
@@ -89,8 +96,7 @@ void relay_sent(struct bridge *bridge, struct conn *conn, int32_t res)
 	if (conn->state == CONN_CLOSING)
 		return;
 	if (res < 0) {
-		bridge->counters.upstream_resets++;
-		conn_abort(bridge, conn);
+		relay_upstream_reset(bridge, conn);
 		return;
 	}
 	bridge->counters.upstream_sends++;
@@ -202,8 +208,7 @@ void relay_received(struct bridge *bridge, struct conn *conn, int32_t res, uint3
 		bridge->counters.receive_no_buffers++;
 		conn_list_add(bridge, CONN_LINK_STARVED, conn);
 	} else if (res < 0 && res != -ECANCELED) {
-		bridge->counters.upstream_resets++;
-		conn_abort(bridge, conn);
+		relay_upstream_reset(bridge, conn);
 	} else if (!conn->receiving) {
 		relay_receive_start(bridge, conn);
 	} else if (conn->flow && !stack_send_room(conn->flow)) {
@@ -221,7 +226,7 @@ void relay_polled(struct bridge *bridge, struct conn *conn, int32_t res)
 	if (conn->state != CONN_RELAYING || !conn->flow)
 		return;
 	if (res < 0) {
-		conn_abort(bridge, conn);
+		relay_upstream_reset(bridge, conn);
 		return;
 	}
 	message = uring_message(bridge->uring);
@@ -284,8 +289,7 @@ void relay_received_message(struct bridge *bridge, struct conn *conn, int32_t re
 	if (res == 0) {
 		relay_upstream_ended(bridge, conn);
 	} else if (res < 0 && res != -ECANCELED && res != -EAGAIN) {
-		bridge->counters.upstream_resets++;
-		conn_abort(bridge, conn);
+		relay_upstream_reset(bridge, conn);
 	} else {
 		relay_receive_start(bridge, conn);
 	}
