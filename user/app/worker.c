@@ -134,7 +134,7 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	if (config->log_flows[0]) {
 		err = record_create(&worker->record, config->log_flows);
 		if (err)
-			return worker_fail(error, error_bytes, err, "log.flows: ", config->log_flows);
+			return worker_fail(error, error_bytes, err, "log.flows:", config->log_flows);
 		worker->recorder = (struct flow_recorder){.ctx = worker->record, .put = record_put};
 		settings.recorder = &worker->recorder;
 	}
