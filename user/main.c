@@ -27,9 +27,8 @@ static const char main_help[] =
 	"  socksplice status [-c FILE | --control PATH] [--json]   is it working?\n"
 	"  socksplice stats  [-c FILE | --control PATH] [--json]   every counter\n"
 	"  socksplice flows  [-c FILE | --control PATH] [--json]   connections now\n"
-	"  socksplice top    [-c FILE | --control PATH] [--interval SECONDS] [--count N] [--once]   live: rates, "
-	"busiest\n"
-	"                    connections and clients, drops; q ends it\n"
+	"  socksplice top    [-c FILE | --control PATH] [--interval SECONDS] [--count N] [--once | --json]\n"
+	"                    live: rates, busiest connections and clients, drops; q ends it\n"
 	"  socksplice trace  [-c FILE | --control PATH] [ADDRESS]  the life of the next connection (of that client)\n"
 	"  socksplice stop   [-c FILE | --control PATH] [--flush]  ends the daemon; spliced connections live on, with\n"
 	"                    --flush everything is reset and removed (-c FILE: also when no daemon runs)\n"
@@ -117,8 +116,12 @@ static int main_ask(const char *command, const struct main_options *options)
 	}
 	if (options->control_path)
 		path = options->control_path;
-	if (!strcmp(command, "top"))
-		return top_run(path, &options->top);
+	if (!strcmp(command, "top")) {
+		struct top_options top = options->top;
+
+		top.as_json = options->as_json;
+		return top_run(path, &top);
+	}
 	if (!strcmp(command, "trace"))
 		return ctl_trace(path, options->argument, options->as_json);
 	if (strcmp(command, "stop"))

@@ -318,6 +318,28 @@ static bool top_wait(const struct top *top)
 	return !top_ended;
 }
 
+static void top_release(struct top *top)
+{
+	json_decref(top->status);
+	json_decref(top->stats);
+	json_decref(top->before);
+	json_decref(top->busiest);
+}
+
+static int top_print_json(struct top *top)
+{
+	int code = 0;
+
+	if (top_wait(top))
+		code = top_ask(top);
+	if (!code) {
+		json_dumpf(top->busiest, stdout, JSON_INDENT(2));
+		putchar('\n');
+	}
+	top_release(top);
+	return code;
+}
+
 int top_run(const char *control_path, const struct top_options *options)
 {
 	struct top top = {.options = options, .control_path = control_path};
@@ -326,6 +348,8 @@ int top_run(const char *control_path, const struct top_options *options)
 
 	/* the first reading only serves to compare with */
 	code = top_ask(&top);
+	if (!code && options->as_json)
+		return top_print_json(&top);
 	top.live = !code && !options->once && isatty(STDOUT_FILENO) && isatty(STDIN_FILENO) && top_enter();
 	while (!code && more) {
 		more = top_wait(&top);
@@ -339,9 +363,6 @@ int top_run(const char *control_path, const struct top_options *options)
 	}
 	if (top.live)
 		top_leave();
-	json_decref(top.status);
-	json_decref(top.stats);
-	json_decref(top.before);
-	json_decref(top.busiest);
+	top_release(&top);
 	return code;
 }

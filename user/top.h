@@ -11,6 +11,7 @@
 struct top_options {
 	uint32_t interval_ms;
 	uint32_t count; /* rows of each list, at most */
+	bool as_json;   /* the busiest connections and clients, once */
 	bool once;      /* one screen, without control codes; so it is when the output is no terminal */
 };
 

@@ -79,6 +79,8 @@ ok "top: rates of both tiers" awk '$1 == "spliced" || $1 == "relayed" { n += $2 
 ctl top --interval 0.1 --count 1 >"$lab_dir/top"
 is "top: no terminal, one screen" "$(grep -c '^BUSIEST CLIENTS' "$lab_dir/top")" 1
 is "top: no more rows than asked for" "$(grep -c ':7000 ' "$lab_dir/top")" 1
+is "top: --json" "$(ctl top --json --interval 0.2 | jq -r '[.flows[0].tier, .clients[0].client, (.flows[0].rate_from_client > 0)] | join(" ")' |
+	grep -cE '^(spliced|relay) (10.1.0.2|fd01::2) true$')" 1
 ctl top --interval 0 2>/dev/null
 is "top: a wrong interval" "$?" 2
 ctl top --count 101 2>/dev/null
