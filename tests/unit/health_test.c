@@ -30,7 +30,8 @@ static struct health_facts healthy(void)
 	return facts;
 }
 
-static void expect(const struct health_facts *facts, enum health_state state, enum health_cause cause, const char *words)
+static void expect(const struct health_facts *facts, enum health_state state, enum health_cause cause,
+		   const char *words)
 {
 	struct health_verdict verdict;
 

@@ -42,11 +42,10 @@ static void test_line(void **state)
 	(void)state;
 	bytes = record_format(&flow, 1700000000123ull, line);
 	assert_int_equal(bytes, strlen(line));
-	assert_string_equal(line,
-			    "{\"time\":\"2023-11-14T22:13:20.123Z\",\"client\":\"10.1.0.2:4000\","
-			    "\"destination\":\"10.9.0.1:80\",\"upstream\":\"main\",\"tier\":\"spliced\","
-			    "\"bytes_from_client\":100,\"bytes_to_client\":5000000000,\"packets_from_client\":7,"
-			    "\"packets_to_client\":9,\"duration_ms\":2500,\"end\":\"closed\"}\n");
+	assert_string_equal(line, "{\"time\":\"2023-11-14T22:13:20.123Z\",\"client\":\"10.1.0.2:4000\","
+				  "\"destination\":\"10.9.0.1:80\",\"upstream\":\"main\",\"tier\":\"spliced\","
+				  "\"bytes_from_client\":100,\"bytes_to_client\":5000000000,\"packets_from_client\":7,"
+				  "\"packets_to_client\":9,\"duration_ms\":2500,\"end\":\"closed\"}\n");
 	flow.end = RECORD_END_REFUSED;
 	flow.tier = RECORD_TIER_NONE;
 	flow.why = "dial_refused";
