@@ -66,7 +66,6 @@ static void observe_upstream(const struct worker_stats *stats, const char *name,
 	const struct bridge_health *health = &stats->health;
 
 	*out = (struct health_upstream){
-		.name = name,
 		.routed = stats->routed,
 		.answered = health->answered_ns,
 		.failures = health->failures,
@@ -76,6 +75,7 @@ static void observe_upstream(const struct worker_stats *stats, const char *name,
 		.answered_age = now_ns > health->answered_ns ? now_ns - health->answered_ns : 0,
 		.refusal = health->refusal,
 	};
+	snprintf(out->name, sizeof(out->name), "%s", name);
 }
 
 static void observe_add_link(struct health_facts *facts, const char *name, bool uplink)

@@ -30,7 +30,7 @@ struct observe_rates {
 struct observe_report {
 	struct worker_stats stats; /* of now; all zero when the data path does not answer */
 	struct observe_rates rates;
-	struct health_facts facts; /* its names point into the configuration */
+	struct health_facts facts;
 	struct health_verdict health;
 	uint64_t now_ns; /* CLOCK_MONOTONIC */
 };

@@ -40,7 +40,7 @@ enum health_cause {
 };
 
 struct health_upstream {
-	const char *name;
+	char name[64];
 	bool routed;
 	bool answered;       /* ever */
 	uint32_t failures;   /* dials and handshakes in a row */
