@@ -26,6 +26,7 @@
 
 #define CONTROL_TIMEOUT_MS 5000
 #define CONTROL_FLOWS_PER_READ 256
+#define CONTROL_OUT_BYTES 16384
 
 struct control {
 	const struct config *config;
@@ -39,6 +40,9 @@ struct control {
 struct control_client {
 	int fd, stop_fd;
 	int64_t deadline_ms;
+	/* an answer is made of many small pieces; a system call for each would be most of the work */
+	char out[CONTROL_OUT_BYTES];
+	size_t out_bytes;
 };
 
 static int64_t control_now_ms(void)
@@ -156,10 +160,8 @@ void control_destroy(struct control *control)
 	free(control);
 }
 
-static int control_write(const char *data, size_t bytes, void *ctx)
+static int control_send(const struct control_client *client, const char *data, size_t bytes)
 {
-	const struct control_client *client = ctx;
-
 	while (bytes) {
 		ssize_t sent;
 
@@ -173,6 +175,28 @@ static int control_write(const char *data, size_t bytes, void *ctx)
 			bytes -= (size_t)sent;
 		}
 	}
+	return 0;
+}
+
+static int control_flush(struct control_client *client)
+{
+	size_t bytes = client->out_bytes;
+
+	client->out_bytes = 0;
+	return control_send(client, client->out, bytes);
+}
+
+/* For jansson: 0, or -1 when the client does not take it. */
+static int control_write(const char *data, size_t bytes, void *ctx)
+{
+	struct control_client *client = ctx;
+
+	if (client->out_bytes + bytes > sizeof(client->out) && control_flush(client))
+		return -1;
+	if (bytes > sizeof(client->out))
+		return control_send(client, data, bytes);
+	memcpy(client->out + client->out_bytes, data, bytes);
+	client->out_bytes += bytes;
 	return 0;
 }
 
@@ -363,6 +387,7 @@ enum control_end control_serve(struct control *control, struct worker *worker, s
 		}
 		client.deadline_ms = control_now_ms() + CONTROL_TIMEOUT_MS;
 		control_handle(control, &client);
+		control_flush(&client);
 		close(client.fd);
 	}
 	return control->end;
