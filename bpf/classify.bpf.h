@@ -43,9 +43,10 @@ static __always_inline int flow_comes_by(const struct flow_entry *entry, __u32 d
 }
 
 struct flow_match {
-	struct flow_entry *entry; /* NULL: no such flow */
+	struct flow_entry *entry; /* NULL: no flow of the kernel */
 	__u32 index;
 	__u32 direction;
+	__u32 relayed; /* a flow of user space; without an entry */
 };
 
 static __always_inline void flow_find(const struct flow_key *key, struct flow_match *match)
@@ -55,9 +56,11 @@ static __always_inline void flow_find(const struct flow_key *key, struct flow_ma
 	__u32 index;
 
 	match->entry = (void *)0;
+	match->relayed = 0;
 	if (!ref)
 		return;
 	index = ref->index;
+	match->relayed = index == FLOW_INDEX_RELAYED;
 	entry = bpf_map_lookup_elem(&flows, &index);
 	if (!entry)
 		return;
@@ -77,6 +80,7 @@ static __always_inline void flow_find_arriving(const struct packet_view *v, stru
 	struct flow_key key = {.src = v->src, .dst = v->dst, .sport = v->sport, .dport = v->dport};
 
 	match->entry = (void *)0;
+	match->relayed = 0;
 	/* an IPv4-mapped address on an IPv6 packet would be mistaken for IPv4 */
 	if (v->ip_version == 6 && (addr_is_ipv4(&v->src) || addr_is_ipv4(&v->dst)))
 		return;

@@ -9,6 +9,7 @@
 #include "addr.h"
 #include "cfg_abi.h"
 #include "flow_abi.h"
+#include "rules_abi.h"
 #include "stats_abi.h"
 
 #define REPORTS_BYTES (1u << 20)
@@ -37,9 +38,10 @@ struct {
 	__type(value, __u32);
 } devices SEC(".maps");
 
-/* Run-time settings. Writer: the daemon. */
+/* Run-time settings. Writer: the daemon, also through mapped memory, so that one word changes at once. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct bpf_cfg);
@@ -93,6 +95,43 @@ struct {
 	__type(key, __u32);
 	__type(value, struct flow_entry);
 } flows SEC(".maps");
+
+/* The two rule sets (rules_abi.h) by slot. Writer: the daemon, that slot only which is not in force. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, RULES_SLOTS);
+	__type(key, __u32);
+	__type(value, struct rules_header);
+} rule_sets SEC(".maps");
+
+/* Their ranges: slot s begins at s * RULES_MAX_RANGES. Writer: as above. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, RULES_SLOTS *RULES_MAX_RANGES);
+	__type(key, __u32);
+	__type(value, struct rules_range);
+} rule_ranges SEC(".maps");
+
+/* Decisions made lately on this CPU (rules.bpf.h). Writer: the programs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, RULES_CACHE_ENTRIES);
+	__type(key, __u32);
+	__type(value, struct rules_cached);
+} rule_cache SEC(".maps");
+
+/*
+ * TCP connections that were direct when they began: they go on whatever the rules become. The oldest give way. Writer:
+ * the programs.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FLOW_DEFAULT_ENTRIES);
+	__type(key, struct flow_key);
+	__type(value, __u8);
+} direct_flows SEC(".maps");
 
 /* struct flow_report. Writer: the programs. */
 struct {

@@ -12,6 +12,7 @@
 #include "classify.bpf.h"
 #include "guard.bpf.h"
 #include "icmp.bpf.h"
+#include "rules.bpf.h"
 #include "splice.bpf.h"
 
 /* Ethernet, IPv6 and TCP headers with all options. */
@@ -43,6 +44,17 @@ static __always_inline int to_user(const struct __sk_buff *skb, const struct bpf
 	const struct bpf_port *port = bpf_map_lookup_elem(&ports, &ifindex);
 
 	return port && (port->flags & CFG_PORT_TAP) ? to_tap(settings, port) : on_down(settings);
+}
+
+/* A packet of a flow that user space relays, on a LAN interface; an uplink has none of these. */
+static __always_inline int tc_relayed(const struct __sk_buff *skb, const struct bpf_cfg *settings)
+{
+	__u32 ifindex = skb->ifindex;
+	const struct bpf_port *port = bpf_map_lookup_elem(&ports, &ifindex);
+
+	if (!port || !(port->flags & CFG_PORT_LAN) || !(port->flags & CFG_PORT_TAP))
+		return HOOK_PASS;
+	return to_tap(settings, port);
 }
 
 /* Out of `half->ifindex`; the kernel finds route and neighbour, and fills in the Ethernet header. */
@@ -202,25 +214,27 @@ static __always_inline int tc_flow(struct __sk_buff *skb, const struct bpf_cfg *
 	return tc_splice(skb, v, match, first);
 }
 
-static __always_inline int tc_icmp(struct __sk_buff *skb, const struct packet_view *v)
+/* An error about a packet of a spliced flow, translated and sent on; 0: it is none. */
+static __always_inline int tc_icmp(struct __sk_buff *skb, const struct packet_view *v, int *verdict)
 {
 	struct flow_match match = {};
 	__u8 type;
 
 	if (v->has_ip_options || v->is_fragment ||
 	    bpf_skb_load_bytes(skb, v->ip_version == 4 ? SPLICE_IPV4_L4_OFF : SPLICE_IPV6_L4_OFF, &type, 1))
-		return HOOK_PASS;
+		return 0;
 	if (v->ip_version == 4 && v->l4_proto == IPPROTO_ICMP) {
 		if (!icmp4_is_error(type) || !icmp4_translate(skb, &match))
-			return HOOK_PASS;
+			return 0;
 	} else if (v->ip_version == 6 && v->l4_proto == IPPROTO_ICMPV6) {
 		if (!icmp6_is_error(type) || !icmp6_translate(skb, &match))
-			return HOOK_PASS;
+			return 0;
 	} else {
-		return HOOK_PASS;
+		return 0;
 	}
 	count(COUNT_ICMP_TRANSLATED);
-	return tc_send(skb, &match.entry->half[match.direction & 1]);
+	*verdict = tc_send(skb, &match.entry->half[match.direction & 1]);
+	return 1;
 }
 
 /* Do Ethernet, IP and TCP headers with all options lie in the linear part? What is not TCP needs the first two. */
@@ -259,10 +273,48 @@ static __always_inline enum drop_reason tc_parse(struct __sk_buff *skb, struct p
 	return packet_parse_tcp(&c, v);
 }
 
+/* User space answers. A fragment tells nobody what it belonged to; and nothing passes because nobody is there. */
+static __always_inline int reject(const struct bpf_port *port, const struct packet_view *v)
+{
+	const struct bpf_devmap_val *tap;
+	__u32 slot = port->tap_slot;
+
+	tap = bpf_map_lookup_elem(&taps, &slot);
+	if (v->is_fragment || !tap)
+		return drop(DROP_RULE);
+	count(COUNT_TO_TAP);
+	return (int)bpf_redirect(tap->ifindex, 0);
+}
+
+/* From a LAN interface to elsewhere. */
+static __always_inline int tc_judge(struct __sk_buff *skb, const struct bpf_cfg *settings, const struct bpf_port *port,
+				    struct packet_view *v)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct cursor c = {.start = data, .pos = data, .end = end, .packet_bytes = skb->len};
+
+	switch (rules_decide_packet(settings, &c, v)) {
+	case RULES_DIRECT:
+		return pass(COUNT_PASS_DIRECT);
+	case RULES_DROP:
+		return drop(DROP_RULE);
+	case RULES_REJECT:
+		return reject(port, v);
+	default:
+		break;
+	}
+	if (v->l4_proto != IPPROTO_TCP)
+		return pass(COUNT_PASS_NOT_TCP);
+	if (v->is_fragment)
+		return drop(DROP_FRAGMENT);
+	return to_tap(settings, port);
+}
+
 /* What belongs to no flow. */
-static __always_inline int tc_stray(const struct bpf_cfg *settings, __u32 ifindex, const struct packet_view *v,
+static __always_inline int tc_stray(struct __sk_buff *skb, const struct bpf_cfg *settings, struct packet_view *v,
 				    enum drop_reason reason)
 {
+	__u32 ifindex = skb->ifindex;
 	const struct bpf_port *port = bpf_map_lookup_elem(&ports, &ifindex);
 
 	/* with XDP in front, what it passed as the gateway's own was counted and judged there */
@@ -272,11 +324,7 @@ static __always_inline int tc_stray(const struct bpf_cfg *settings, __u32 ifinde
 		return dst_is_local(v) ? HOOK_PASS : drop(reason);
 	if (dst_is_local(v))
 		return pass(COUNT_PASS_LOCAL);
-	if (v->l4_proto != IPPROTO_TCP)
-		return pass(COUNT_PASS_NOT_TCP);
-	if (v->is_fragment)
-		return drop(DROP_FRAGMENT);
-	return to_tap(settings, port);
+	return tc_judge(skb, settings, port, v);
 }
 
 SEC("tc")
@@ -287,6 +335,7 @@ int socksplice_tc(struct __sk_buff *skb)
 	struct flow_match match;
 	struct packet_view v = {};
 	enum drop_reason reason;
+	int verdict;
 
 	if (!settings || settings->abi_version != CFG_ABI_VERSION)
 		return HOOK_PASS;
@@ -295,15 +344,19 @@ int socksplice_tc(struct __sk_buff *skb)
 	tc_pull(skb);
 	reason = tc_parse(skb, &v);
 	if (reason)
-		return tc_stray(settings, skb->ifindex, &v, reason);
+		return tc_stray(skb, settings, &v, reason);
 	if (v.l4_proto == IPPROTO_TCP && !v.is_fragment) {
 		flow_find_arriving(&v, &match);
 		if (match.entry && flow_comes_by(match.entry, match.direction, skb->ifindex))
 			return tc_flow(skb, settings, &v, &match);
+		/* live flows of user space: whatever the rules have become since they were opened */
+		if (match.relayed)
+			return tc_relayed(skb, settings);
 	} else if (v.l4_proto == IPPROTO_ICMP || v.l4_proto == IPPROTO_ICMPV6) {
-		return tc_icmp(skb, &v);
+		if (tc_icmp(skb, &v, &verdict))
+			return verdict;
 	}
-	return tc_stray(settings, skb->ifindex, &v, DROP_NONE);
+	return tc_stray(skb, settings, &v, DROP_NONE);
 }
 
 SEC("tc")

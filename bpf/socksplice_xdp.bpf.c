@@ -13,11 +13,12 @@
  * leaves the sum of the pseudo-header in the field, and XDP has no way to say
  * so on the other side.
  *
- * Fragments of TCP to elsewhere are dropped and counted: TCP stacks avoid them
+ * Fragments of TCP that is to be proxied are dropped and counted: TCP stacks avoid them
  * (path MTU discovery), and the user-space stack does not reassemble.
  */
 #define HOOK_XDP
 #include "classify.bpf.h"
+#include "rules.bpf.h"
 #include "splice.bpf.h"
 
 static __always_inline int on_down(const struct bpf_cfg *settings)
@@ -27,15 +28,21 @@ static __always_inline int on_down(const struct bpf_cfg *settings)
 	return drop(DROP_NO_SOCKET);
 }
 
+/* The slot of the socket that serves the packet's queue; false: there is none now. */
+static __always_inline int socket_slot(const struct xdp_md *ctx, const struct bpf_port *port, __u32 *slot)
+{
+	if (!port || ctx->rx_queue_index >= port->queues)
+		return 0;
+	*slot = port->first_slot + ctx->rx_queue_index;
+	/* ask first: the fallback verdict of bpf_redirect_map could not be counted */
+	return bpf_map_lookup_elem(&xsks, slot) != (void *)0;
+}
+
 static __always_inline int to_socket(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port)
 {
 	__u32 slot;
 
-	if (!port || ctx->rx_queue_index >= port->queues)
-		return on_down(settings);
-	slot = port->first_slot + ctx->rx_queue_index;
-	/* ask first: the fallback verdict of bpf_redirect_map could not be counted */
-	if (!bpf_map_lookup_elem(&xsks, &slot))
+	if (!socket_slot(ctx, port, &slot))
 		return on_down(settings);
 	count(COUNT_TO_SOCKET);
 	return (int)bpf_redirect_map(&xsks, slot, XDP_DROP);
@@ -124,6 +131,38 @@ static __always_inline int xdp_flow(struct xdp_md *ctx, const struct bpf_cfg *se
 	return to_socket(ctx, settings, port);
 }
 
+/* User space answers. A fragment tells nobody what it belonged to; and nothing passes because nobody is there. */
+static __always_inline int reject(struct xdp_md *ctx, const struct bpf_port *port, const struct packet_view *v)
+{
+	__u32 slot;
+
+	if (v->is_fragment || !socket_slot(ctx, port, &slot))
+		return drop(DROP_RULE);
+	count(COUNT_TO_SOCKET);
+	return (int)bpf_redirect_map(&xsks, slot, XDP_DROP);
+}
+
+/* From a LAN interface to elsewhere, and of no known flow. */
+static __always_inline int xdp_stray(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port,
+				     struct cursor *c, struct packet_view *v)
+{
+	switch (rules_decide_packet(settings, c, v)) {
+	case RULES_DIRECT:
+		return pass(COUNT_PASS_DIRECT);
+	case RULES_DROP:
+		return drop(DROP_RULE);
+	case RULES_REJECT:
+		return reject(ctx, port, v);
+	default:
+		break;
+	}
+	if (v->l4_proto != IPPROTO_TCP)
+		return pass(COUNT_PASS_NOT_TCP);
+	if (v->is_fragment)
+		return drop(DROP_FRAGMENT);
+	return to_socket(ctx, settings, port);
+}
+
 SEC("xdp")
 int socksplice_xdp(struct xdp_md *ctx)
 {
@@ -152,14 +191,13 @@ int socksplice_xdp(struct xdp_md *ctx)
 		flow_find_arriving(&v, &match);
 		if (match.entry && flow_comes_by(match.entry, match.direction, ifindex))
 			return xdp_flow(ctx, settings, port, &v, &match);
+		/* live flows of user space: whatever the rules have become since they were opened */
+		if (match.relayed && is_lan)
+			return to_socket(ctx, settings, port);
 	}
 	if (!is_lan || dst_is_local(&v))
 		return pass(COUNT_PASS_LOCAL);
-	if (v.l4_proto != IPPROTO_TCP)
-		return pass(COUNT_PASS_NOT_TCP);
-	if (v.is_fragment)
-		return drop(DROP_FRAGMENT);
-	return to_socket(ctx, settings, port);
+	return xdp_stray(ctx, settings, port, &c, &v);
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

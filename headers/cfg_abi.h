@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Of all maps together: a daemon adopts pinned maps of its own version only. */
-#define CFG_ABI_VERSION 2
+#define CFG_ABI_VERSION 3
 
 /* Most AF_XDP queues that one program serves: key space of the `xsks` map. */
 #define CFG_MAX_QUEUES 64
@@ -37,8 +37,10 @@ struct bpf_cfg {
 	__u32 on_down;     /* enum cfg_on_down: TCP to elsewhere while no socket serves its queue */
 	__u16 fault_permille[CFG_FAULT_COUNT];
 	__u16 pad;
-	__u32 pad2;
+	__u32 rules;          /* number of the rule set in force (rules_abi.h); 0: none, all is proxied */
 	__u64 fault_until_ns; /* CLOCK_MONOTONIC; 0: no faults */
+	__u32 rules_last;     /* the highest number that was ever given: none is given twice */
+	__u32 pad2;
 };
 
 #define CFG_PORT_LAN 0x01     /* clients are here */
@@ -66,7 +68,7 @@ struct bpf_owner {
 };
 
 _Static_assert(sizeof(struct bpf_port) == 16, "shared with the kernel programs");
-_Static_assert(sizeof(struct bpf_cfg) == 32, "shared with the kernel programs");
+_Static_assert(sizeof(struct bpf_cfg) == 40, "shared with the kernel programs");
 _Static_assert(sizeof(struct bpf_owner) == 24, "shared with the kernel programs");
 
 #endif

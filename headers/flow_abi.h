@@ -26,9 +26,14 @@
 #define FLOW_UP 0
 #define FLOW_DOWN 1
 
-/* Default size of the tables, and the one of an object loaded by `ip link`. Two keys lead to each entry. */
+/*
+ * Default size of the tables, and the one of an object loaded by `ip link`. Two keys lead to each entry; and as many
+ * flows as there are entries may be relayed in user space, each with a key that leads to no entry.
+ */
 #define FLOW_DEFAULT_ENTRIES 65536
-#define FLOW_KEYS_PER_ENTRY 2
+#define FLOW_KEYS_PER_ENTRY 3
+/* flow_ref.index of a client key whose flow is relayed in user space: its packets go there whatever the rules say. */
+#define FLOW_INDEX_RELAYED 0xffffffffu
 
 /*
  * name, text, phases that may follow.

@@ -15,6 +15,7 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
+#include <linux/udp.h>
 
 #include "addr.h"
 #include "base.h"
@@ -246,6 +247,22 @@ static __always_inline enum drop_reason packet_parse_tcp(struct cursor *c, struc
 	v->payload_off = (__u16)(off + header);
 	v->payload_len = (__u16)(l4_len - header);
 	return DROP_NONE;
+}
+
+/* The ports of an unfragmented packet whose l4_proto is UDP; false: its header is cut off, and they stay 0. */
+static __always_inline int packet_parse_udp(struct cursor *c, struct packet_view *v)
+{
+	__u32 off = v->l4_off;
+	struct udphdr *uh;
+
+	if (off > PARSE_MAX_OFFSET + 2048)
+		return 0;
+	uh = c->start + off;
+	if ((void *)(uh + 1) > c->end || off - v->l3_off + sizeof(*uh) > v->l3_len)
+		return 0;
+	v->sport = uh->source;
+	v->dport = uh->dest;
+	return 1;
 }
 
 /*

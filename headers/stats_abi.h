@@ -26,7 +26,8 @@
 	X(DUPLICATE_SYN, duplicate_syn) /* while its upstream is being dialled */                                      \
 	X(OPENING_BAD, opening_bad)     /* before the client's first valid segment */                                  \
 	X(OPENING_HELD, opening_held)   /* a bare ACK of the client while early data is being delivered */             \
-	X(FAULT, fault)                 /* injected by a test */
+	X(FAULT, fault)                 /* injected by a test */                                                       \
+	X(RULE, rule)                   /* a rule says drop; or reject, and nobody is there to answer */
 
 enum drop_reason {
 #define X(name, text) DROP_##name,
@@ -40,6 +41,7 @@ enum drop_reason {
 	X(PASS_NOT_ADOPTED, pass_not_adopted) /* no daemon ever took this program over */                              \
 	X(PASS_NOT_IP, pass_not_ip)           /* ARP, LLDP, ... */                                                     \
 	X(PASS_LOCAL, pass_local)             /* to the gateway itself, multicast, broadcast, link-local */            \
+	X(PASS_DIRECT, pass_direct)           /* a rule says direct */                                                 \
 	X(PASS_NOT_TCP, pass_not_tcp)                                                                                  \
 	X(PASS_ON_DOWN, pass_on_down)   /* would be proxied, no socket, `on-down: pass` */                             \
 	X(PASS_TO_TC, pass_to_tc)       /* XDP leaves a packet of a spliced flow to the tc program behind it */        \

@@ -20,7 +20,8 @@ for source in tests/fuzz/*_fuzz.c; do
 	extra=()
 	libraries=(-lyaml)
 	if [ "$name" = control ]; then
-		extra=(user/app/control.c user/app/control_json.c user/app/faults.c user/app/worker*.c user/dev/*.c user/svc/bridge*.c
+		extra=(user/app/control.c user/app/control_json.c user/app/faults.c user/app/reload.c user/app/worker*.c user/dev/*.c
+			user/svc/bridge*.c user/svc/relay_keys.c
 			user/svc/offload.c user/svc/reserve.c user/svc/socks_client.c user/svc/splice*.c user/svc/trace.c
 			user/svc/upstream.c)
 		libraries+=(-ljansson -lbpf -lxdp -luring -lmnl -lnuma -lpthread)

@@ -51,6 +51,28 @@ json_int_t ctl_int(const json_t *object, const char *key)
 	return json_integer_value(json_object_get(object, key));
 }
 
+static void ctl_print_keys(const char *what, const json_t *keys)
+{
+	const json_t *key;
+	size_t i;
+
+	if (!json_array_size(keys))
+		return;
+	fputs(what, stdout);
+	json_array_foreach(keys, i, key) printf("%s%s", i ? ", " : "", json_string_value(key));
+	putchar('\n');
+}
+
+static void ctl_print_reload(const json_t *answer)
+{
+	printf("%s is in force: %" JSON_INTEGER_FORMAT " rules, %" JSON_INTEGER_FORMAT
+	       " prefixes; %" JSON_INTEGER_FORMAT " ms\n",
+	       ctl_string(answer, "file"), ctl_int(answer, "rules"), ctl_int(answer, "prefixes"),
+	       ctl_int(answer, "milliseconds"));
+	ctl_print_keys("applied: ", json_object_get(answer, "applied"));
+	ctl_print_keys("needs a restart, left as it was: ", json_object_get(answer, "needs_restart"));
+}
+
 /* Zero counters are left out: what remains is what happened. */
 static void ctl_print_stats(json_t *stats)
 {
@@ -110,6 +132,8 @@ static void ctl_print(const char *command, json_t *answer)
 		status_print(answer);
 	else if (!strcmp(command, "stats"))
 		ctl_print_stats(answer);
+	else if (!strcmp(command, "reload"))
+		ctl_print_reload(answer);
 	else
 		ctl_print_flows(answer);
 }
@@ -138,9 +162,12 @@ int ctl_ask(const char *request, const char *control_path, json_t **out)
 		return CTL_EXIT_UNREACHABLE;
 	}
 	if (json_is_object(answer) && json_object_get(answer, "error")) {
+		const json_t *exit_code = json_object_get(answer, "exit");
+		int code = exit_code ? (int)json_integer_value(exit_code) : CTL_EXIT_FAILED;
+
 		fprintf(stderr, "socksplice: the daemon says: %s\n", ctl_string(answer, "error"));
 		json_decref(answer);
-		return CTL_EXIT_FAILED;
+		return code;
 	}
 	*out = answer;
 	return 0;

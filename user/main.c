@@ -30,6 +30,7 @@ static const char main_help[] =
 	"  socksplice top    [-c FILE | --control PATH] [--interval SECONDS] [--count N] [--once | --json]\n"
 	"                    live: rates, busiest connections and clients, drops; q ends it\n"
 	"  socksplice trace  [-c FILE | --control PATH] [ADDRESS]  the life of the next connection (of that client)\n"
+	"  socksplice reload [-c FILE | --control PATH] [--json]   the daemon reads its configuration again\n"
 	"  socksplice stop   [-c FILE | --control PATH] [--flush]  ends the daemon; spliced connections live on, with\n"
 	"                    --flush everything is reset and removed (-c FILE: also when no daemon runs)\n"
 	"\n"
@@ -69,7 +70,10 @@ static int main_run(const struct main_options *options)
 {
 	int code = main_load(options);
 
-	return code ? code : run_daemon(&main_config);
+	if (!code)
+		code = run_daemon(&main_config, options->config_path ? options->config_path : main_default_config);
+	config_release(&main_config);
+	return code;
 }
 
 static int main_check(const struct main_options *options)
@@ -140,7 +144,8 @@ static int main_dispatch(const char *command, const struct main_options *options
 	if (!strcmp(command, "doctor"))
 		return main_doctor(options);
 	if (!strcmp(command, "status") || !strcmp(command, "stats") || !strcmp(command, "flows") ||
-	    !strcmp(command, "top") || !strcmp(command, "trace") || !strcmp(command, "stop"))
+	    !strcmp(command, "top") || !strcmp(command, "trace") || !strcmp(command, "reload") ||
+	    !strcmp(command, "stop"))
 		return main_ask(command, options);
 	fprintf(stderr, "socksplice: unknown command \"%s\"; --help lists them\n", command);
 	return EXIT_USAGE;

@@ -33,15 +33,15 @@ static void run_raise_limits(void)
 		log_debug("cannot raise RLIMIT_MEMLOCK: %s", strerror(errno));
 }
 
-/* Blocked in all threads, read from a descriptor in one. */
-static int run_signal_fd(void)
+/* Blocked in all threads, read from a descriptor in one. `second` 0: none. */
+static int run_signal_fd(int first, int second)
 {
 	sigset_t set;
 
-	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
+	sigaddset(&set, first);
+	if (second)
+		sigaddset(&set, second);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	return signalfd(-1, &set, SFD_CLOEXEC);
 }
@@ -65,7 +65,7 @@ static void run_log_ready(const struct config *config, const struct worker *work
 
 /* What looks at the worker, and ends before it. `metrics` listens already, if it is wanted. */
 static int run_serve(const struct config *config, struct control *control, struct worker *worker,
-		     struct metrics *metrics, int stop_fd)
+		     struct metrics *metrics, int stop_fd, int reload_fd)
 {
 	struct observe *observe;
 	bool flush;
@@ -83,7 +83,7 @@ static int run_serve(const struct config *config, struct control *control, struc
 	}
 	run_log_ready(config, worker);
 	sd_notify(0, "READY=1");
-	flush = control_serve(control, worker, observe, stop_fd) == CONTROL_END_FLUSH;
+	flush = control_serve(control, worker, observe, stop_fd, reload_fd) == CONTROL_END_FLUSH;
 	sd_notify(0, "STOPPING=1");
 	log_info(flush ? "stopping: all connections are reset, programs and pins are removed"
 		       : "stopping: relayed connections are reset, spliced ones live on");
@@ -94,7 +94,8 @@ static int run_serve(const struct config *config, struct control *control, struc
 }
 
 /* From a control socket on: nothing is touched while another daemon has it. */
-static int run_worker(const struct config *config, struct control *control, struct metrics *metrics, int stop_fd)
+static int run_worker(struct config *config, struct control *control, struct metrics *metrics, int stop_fd,
+		      int reload_fd)
 {
 	char error[RUN_ERROR_BYTES] = "";
 	struct worker *worker;
@@ -108,39 +109,39 @@ static int run_worker(const struct config *config, struct control *control, stru
 	if (err)
 		log_error("%s", error);
 	else
-		err = run_serve(config, control, worker, metrics, stop_fd);
+		err = run_serve(config, control, worker, metrics, stop_fd, reload_fd);
 	worker_destroy(worker);
 	return err ? 1 : 0;
 }
 
-int run_daemon(const struct config *config)
+int run_daemon(struct config *config, const char *config_path)
 {
 	char error[RUN_ERROR_BYTES] = "";
 	struct control *control;
 	struct metrics *metrics;
-	int stop_fd, code;
+	int stop_fd, reload_fd, code = 1;
 
 	if (logsink_open(config))
 		return 1;
-	stop_fd = run_signal_fd();
-	if (stop_fd < 0) {
+	signal(SIGPIPE, SIG_IGN);
+	stop_fd = run_signal_fd(SIGTERM, SIGINT);
+	reload_fd = run_signal_fd(SIGHUP, 0);
+	if (stop_fd < 0 || reload_fd < 0) {
 		log_error("signalfd: %s", strerror(errno));
 		return 1;
 	}
 	run_raise_limits();
-	if (control_create(&control, config, error, sizeof(error))) {
+	if (control_create(&control, config, config_path, error, sizeof(error))) {
 		log_error("%s", error);
-		close(stop_fd);
-		return 1;
-	}
-	if (metrics_listen(&metrics, config, error, sizeof(error))) {
-		log_error("%s", error);
-		code = 1;
 	} else {
-		code = run_worker(config, control, metrics, stop_fd);
+		if (metrics_listen(&metrics, config, error, sizeof(error)))
+			log_error("%s", error);
+		else
+			code = run_worker(config, control, metrics, stop_fd, reload_fd);
 		metrics_destroy(metrics);
+		control_destroy(control);
 	}
-	control_destroy(control);
 	close(stop_fd);
+	close(reload_fd);
 	return code;
 }

@@ -6,6 +6,6 @@
 #include "config.h"
 
 /* Runs until SIGTERM or SIGINT; returns the exit code. */
-int run_daemon(const struct config *config);
+int run_daemon(struct config *config, const char *config_path);
 
 #endif

@@ -14,7 +14,7 @@
 
 #define STATUS_INTERFACES 3
 #define STATUS_UPSTREAMS 2
-#define STATUS_FALLBACKS 2
+#define STATUS_FALLBACKS 1
 #define STATUS_PROBLEMS 2
 
 const char *status_number(double value, char *out)
@@ -207,6 +207,7 @@ static void status_print_problems(const json_t *status)
 
 void status_print(const json_t *status)
 {
+	const json_t *rules = json_object_get(status, "rules");
 	const json_t *flows = json_object_get(status, "flows"), *fallbacks = json_object_get(status, "fallbacks"),
 		     *item;
 	char age[STATUS_NUMBER_BYTES];
@@ -218,6 +219,8 @@ void status_print(const json_t *status)
 		    ctl_string(status, "simd"));
 	status_print_interfaces(status);
 	status_print_upstreams(status);
+	status_line("rules      %lld, with %lld prefixes", (long long)ctl_int(rules, "count"),
+		    (long long)ctl_int(rules, "prefixes"));
 	status_line("flows      %lld spliced, %lld relayed, %lld half-open, %lld in TIME-WAIT",
 		    (long long)ctl_int(flows, "spliced"), (long long)ctl_int(flows, "established"),
 		    (long long)ctl_int(flows, "half_open"), (long long)ctl_int(flows, "time_wait"));

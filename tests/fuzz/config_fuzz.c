@@ -23,5 +23,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	assert(memchr(config.upstreams[0].name, 0, sizeof(config.upstreams[0].name)));
 	assert(memchr(config.upstreams[0].password, 0, sizeof(config.upstreams[0].password)));
 	assert(memchr(config.control, 0, sizeof(config.control)));
+	for (uint32_t i = 0; i < config.rules.count; i++) {
+		const struct config_rule *rule = &config.rules.rules[i];
+
+		assert(rule->src_first + rule->src_count <= config.rules.prefix_count);
+		assert(rule->dst_first + rule->dst_count <= config.rules.prefix_count);
+		assert(rule->port_first + rule->port_count <= config.rules.port_count);
+		assert(rule->upstream < (int32_t)config.upstream_count);
+	}
+	config_release(&config);
 	return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The request line of the control socket: only the three exact words are requests. */
+/* The request line of the control socket: only the exact words are requests. */
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,5 +19,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	assert((request == CONTROL_STOP) == (len == 4 && !memcmp(data, "stop", 4)));
 	assert((request == CONTROL_STOP_FLUSH) == (len == 10 && !memcmp(data, "stop-flush", 10)));
 	assert((request == CONTROL_FLOWS) == (len == 5 && !memcmp(data, "flows", 5)));
+	assert((request == CONTROL_RELOAD) == (len == 6 && !memcmp(data, "reload", 6)));
 	return 0;
 }

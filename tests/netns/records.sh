@@ -160,6 +160,13 @@ lab_daemon_flush
 lab_tcp_keys="linger: 300ms, idle-timeout: 1s, connect-timeout: 5s"
 lab_config 10.2.0.2:1080 "log: { flows: $flows }"
 lab_daemon_start || exit 1
+for how in signal command; do
+	mv "$flows" "$flows.$how"
+	if [ "$how" = signal ]; then kill -HUP "$lab_daemon"; else "$lab_build/socksplice" reload --control "$lab_control" >/dev/null; fi
+	for _ in $(seq 30); do [ -e "$flows" ] && break; sleep 0.1; done
+	run $lab_target4 7000 3 1 100 >/dev/null 2>&1
+	ok "reload by $how: a new file" until_count 3 '.end == "closed"' 3
+done
 hold_begin $lab_target4
 ok "spliced: idle" until_count 5 '.tier == "spliced" and .end == "idle" and .duration_ms >= 1000' 1
 hold_end

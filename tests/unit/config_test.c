@@ -6,12 +6,15 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "config_diff.h"
 #include "config_yaml.h"
 
 #define IFACE "interfaces: [ { name: eth1 } ]\n"
 #define UPSTREAM(keys) "upstreams: [ { name: m, server: 1.1.1.1:1, " keys " } ]"
+#define RULE(text) IFACE UP "rules:\n  - " text "\n"
 #define UP "upstreams: [ { name: main, server: 10.2.0.2:1080 } ]\n"
 
 static const struct {
@@ -86,7 +89,44 @@ static const struct {
 	{IFACE UP "performance: { io_uring_entries: 100 }\n", "3:34:", "a power of two from 64 to 4096"},
 	{IFACE UP "performance: { enable_io_uring: false }\n", "3:33:", "not in this build yet"},
 	{IFACE UP "performance: { max_threads: 4 }\n", "3:16:", "max_threads: not in this build yet"},
-	{IFACE UP "rules: []\n", "3:1:", "rules: not in this build yet"},
+	{IFACE UP "rules: {}\n", "3:8:", "rules: a list is expected"},
+	{IFACE UP "rules: [ drop ]\n", "3:10:", "rules: keys with values are expected"},
+	{RULE("{ action: drop, colour: red }"), "4:21:", "unknown key \"colour\" in a rule; known: src, dst"},
+	{RULE("{ action: drop, action: drop }"), "4:21:", "duplicate key \"action\"; it is already set in line 4"},
+	{RULE("{ [a]: drop }"), "4:7:", "a key must be a plain word"},
+	{RULE("{ dst: 10.0.0.0/8 }"), "4:5:", "key \"action\" is missing in a rule"},
+	{RULE("{ action: bypass }"), "4:15:", "\"bypass\" is not allowed; one of proxy | direct | drop | reject"},
+	{RULE("{ action: [drop] }"), "4:15:", "one of proxy | direct | drop | reject"},
+	{RULE("{ dst: 10.0.0.0/33, action: drop }"), "4:12:", "\"10.0.0.0/33\" is no prefix"},
+	{RULE("{ dst: 10.0.0/8, action: drop }"), "4:12:", "is no prefix"},
+	{RULE("{ dst: 10.0.0.0/, action: drop }"), "4:12:", "is no prefix"},
+	{RULE("{ dst: 10.0.0.0/08, action: drop }"), "4:12:", "is no prefix"},
+	{RULE("{ dst: 'fd00::/129', action: drop }"), "4:12:", "is no prefix"},
+	{RULE("{ dst: host.example, action: drop }"), "4:12:", "is no prefix"},
+	{RULE("{ src: 10.0.0.1/8, action: drop }"), "4:12:", "bits set behind the prefix; 10.0.0.0/8 covers that"},
+	{RULE("{ src: [ 10.0.0.0/8, 'fd00::1/64' ], action: drop }"),
+	 "4:26:", "src: \"fd00::1/64\" has bits set behind the prefix; fd00::/64 covers that"},
+	{RULE("{ dst: '::ffff:10.0.0.1', action: drop }"), "4:12:", "is an IPv4 address; write it as one"},
+	{RULE("{ dst: [], action: drop }"), "4:12:", "dst: must not be empty; leave the key out"},
+	{RULE("{ dst: [ [ 10.0.0.1 ] ], action: drop }"), "4:14:", "a single value is expected"},
+	{RULE("{ dst: { a: b }, action: drop }"), "4:12:", "one value or a list of values"},
+	{RULE("{ proto: sctp, action: drop }"), "4:14:", "one of tcp | udp | icmp is"},
+	{RULE("{ dport: 80, action: drop }"), "4:14:", "dport: only with proto: tcp or proto: udp"},
+	{RULE("{ proto: icmp, dport: 80, action: drop }"), "4:27:", "dport: only with proto: tcp or proto: udp"},
+	{RULE("{ proto: tcp, dport: 0, action: drop }"), "4:26:", "\"0\" is no port; a number from 1 to 65535"},
+	{RULE("{ proto: tcp, dport: [ 80, 90-80 ], action: drop }"), "4:32:", "\"90-80\" is no port"},
+	{RULE("{ proto: tcp, dport: 65536, action: drop }"), "4:26:", "is no port"},
+	{RULE("{ proto: tcp, dport: [], action: drop }"), "4:26:", "dport: must not be empty"},
+	{RULE("{ upstream: main, action: direct }"), "4:17:", "upstream: only with action: proxy"},
+	{RULE("{ upstream: other, action: proxy }"), "4:17:", "no upstream is named \"other\""},
+	{RULE("{ upstream: [main], action: proxy }"), "4:17:", "the name of one upstream"},
+	{RULE("{ domain: [.example], action: direct }"), "4:7:", "domain: not in this build yet"},
+	{RULE("{ dst: 10.0.0.0/8, action: direct }") "performance: { enable_ebpf: false }\n",
+	 "4:32:", "action: direct needs performance.enable_ebpf: true"},
+	{RULE("{ dst: 10.0.0.0/8, action: drop }") "performance: { enable_ebpf: false }\n",
+	 "4:5:", "drop without performance.enable_ebpf is possible for TCP only; add proto: tcp"},
+	{RULE("{ proto: udp, action: reject }") "performance: { enable_ebpf: false }\n",
+	 "4:5:", "reject without performance.enable_ebpf is possible for TCP only"},
 	{IFACE UP "dns: { listen: 198.18.0.1:53 }\n", "3:1:", "dns: not in this build yet"},
 	{IFACE UP "socks: []\n", "3:1:", "socks: not in this build yet"},
 	{IFACE UP "tcp: { max-flows: 100\n", "4:1:", "not YAML"},
@@ -201,6 +241,150 @@ static void test_missing_file(void **state)
 	assert_non_null(strstr(error.text, "/nonexistent/socksplice.yml: No such file"));
 }
 
+/* "rules:", a rule with `count` prefixes, or ports, or so many rules. */
+static char *long_list(const char *head, const char *element, const char *tail, uint32_t count, uint32_t in_each)
+{
+	size_t bytes = strlen(IFACE UP) + (size_t)count * 64 + 1024;
+	char *text = malloc(bytes);
+	size_t used;
+
+	assert_non_null(text);
+	used = (size_t)snprintf(text, bytes, "%srules:\n", IFACE UP);
+	for (uint32_t i = 0; i < count; i++) {
+		if (i % in_each == 0)
+			used += (size_t)snprintf(text + used, bytes - used, "%s", head);
+		used += (size_t)snprintf(text + used, bytes - used, element, i >> 8, i & 255);
+		if ((i + 1) % in_each == 0 || i + 1 == count)
+			used += (size_t)snprintf(text + used, bytes - used, "%s", tail);
+	}
+	return text;
+}
+
+static void expect_long(char *text, const char *words)
+{
+	struct config_error error = {""};
+	struct config config;
+	int err = config_parse(text, strlen(text), "t", &config, &error);
+
+	free(text);
+	if (words && (!err || !strstr(error.text, words)))
+		fail_msg("got: %s, wanted: %s", error.text, words);
+	if (!words && err)
+		fail_msg("%s", error.text);
+	assert_true(!err || (!config.rules.rules && !config.rules.prefixes && !config.rules.ports));
+	config_release(&config);
+	config_release(&config);
+}
+
+static void test_limits_of_rules(void **state)
+{
+	static const char net[] = "  - dst: [\n", in_net[] = "    fd00:%x:%x::/48,\n",
+			  net_end[] = "]\n    action: drop\n";
+	static const char ports[] = "  - { proto: tcp, action: drop, dport: [\n";
+
+	(void)state;
+	expect_long(long_list(net, in_net, net_end, 65536, 1000), NULL);
+	expect_long(long_list(net, in_net, net_end, 65537, 1000), "t:65736:5: rules: more than 65536 prefixes in all");
+	expect_long(long_list("  - { action: drop, src: ", "10.0.%u.%u", " }\n", 128, 1), NULL);
+	expect_long(long_list("  - { action: drop, src: ", "10.0.%u.%u", " }\n", 129, 1),
+		    "t:132:5: rules: at most 128 are allowed");
+	expect_long(long_list(ports, "      1%u, # %u\n", "    ] }\n", 8192, 4096), NULL);
+	expect_long(long_list(ports, "      1%u, # %u\n", "    ] }\n", 8193, 4096),
+		    "rules: more than 8192 ports and ranges of ports in all");
+}
+
+static void test_rules(void **state)
+{
+	static const char text[] =
+		IFACE UP "rules:\n"
+			 "  - { dst: [10.0.0.0/8, fd00::/8], action: direct }\n"
+			 "  - { proto: udp, dport: [443, 8000-8100], action: reject }\n"
+			 "  - { src: 192.168.1.66, proto: icmp, action: drop }\n"
+			 "  - { action: proxy, upstream: main, src: ['::/0', 0.0.0.0/0, 'fd00::1'] }\n"
+			 "  - { proto: tcp, dport: 22, action: proxy }\n";
+	struct config_error error = {""};
+	const struct config_rule *rule;
+	struct config config;
+
+	(void)state;
+	if (config_parse(text, strlen(text), "t", &config, &error))
+		fail_msg("%s", error.text);
+	rule = config.rules.rules;
+	assert_int_equal(config.rules.count, 5);
+	assert_int_equal(config.rules.prefix_count, 6);
+	assert_int_equal(config.rules.port_count, 3);
+	assert_int_equal(rule[0].dst_count, 2);
+	assert_int_equal(rule[0].src_count, 0);
+	assert_int_equal(rule[0].action, CONFIG_RULE_DIRECT);
+	assert_int_equal(rule[0].upstream, -1);
+	assert_int_equal(config.rules.prefixes[0].bits, 96 + 8);
+	assert_int_equal(config.rules.prefixes[0].addr.words[3], be32(0x0a000000));
+	assert_int_equal(config.rules.prefixes[1].bits, 8);
+	assert_int_equal(rule[1].proto, CONFIG_RULE_UDP);
+	assert_int_equal(rule[1].port_count, 2);
+	assert_int_equal(config.rules.ports[1].first, 8000);
+	assert_int_equal(config.rules.ports[1].last, 8100);
+	assert_int_equal(rule[2].src_first, 2);
+	assert_int_equal(config.rules.prefixes[2].bits, 128);
+	assert_int_equal(rule[2].proto, CONFIG_RULE_ICMP);
+	assert_int_equal(rule[3].upstream, 0);
+	assert_int_equal(config.rules.prefixes[3].bits, 0);
+	assert_int_equal(config.rules.prefixes[4].bits, 96);
+	assert_int_equal(config.rules.prefixes[5].bits, 128);
+	assert_int_equal(config.rules.ports[2].first, 22);
+	assert_int_equal(config.rules.ports[2].last, 22);
+	config_release(&config);
+	assert_null(config.rules.rules);
+	assert_int_equal(config_parse(IFACE UP "rules: []\n", strlen(IFACE UP "rules: []\n"), "t", &config, &error), 0);
+	assert_int_equal(config.rules.count, 0);
+}
+
+/* --- what a reload finds changed --- */
+
+static char changes[1024];
+
+static void note_change(void *ctx, const char *key, bool live)
+{
+	(void)ctx;
+	snprintf(changes + strlen(changes), sizeof(changes) - strlen(changes), "%s%s ", key, live ? "" : "!");
+}
+
+static void expect_changes(const char *after, const char *wanted)
+{
+	static const char before[] = IFACE UP "rules: [ { dst: 10.0.0.0/8, action: drop } ]\n";
+	struct config_error error;
+	struct config a, b;
+
+	if (config_parse(before, strlen(before), "t", &a, &error) ||
+	    config_parse(after, strlen(after), "t", &b, &error))
+		fail_msg("%s", error.text);
+	changes[0] = 0;
+	config_diff(&a, &b, note_change, NULL);
+	assert_string_equal(changes, wanted);
+	config_release(&a);
+	config_release(&b);
+}
+
+static void test_differences(void **state)
+{
+	(void)state;
+	expect_changes("# the same\n" IFACE UP "rules: [ { action: drop, dst: [ 10.0.0.0/8 ] } ]\n", "");
+	expect_changes(IFACE UP, "rules ");
+	expect_changes(IFACE UP "rules: [ { dst: 10.0.0.0/9, action: drop } ]\n", "rules ");
+	expect_changes(IFACE UP "rules: [ { dst: 10.0.0.0/8, action: reject } ]\n", "rules ");
+	expect_changes(IFACE "upstreams: [ { name: main, server: 10.2.0.2:1080, sources: [ 10.0.0.1 ] } ]\n"
+			     "rules: [ { dst: 10.0.0.0/8, action: drop } ]\ncontrol: /x\n",
+		       "upstreams! control! ");
+	expect_changes("interfaces: [ { name: eth1, hook: tc } ]\n" UP "rules: [ { dst: 10.0.0.0/8, action: drop } ]\n"
+		       "on-down: pass\nuplink: eth0\nlog: { level: debug, file: /x }\n"
+		       "performance: { enable_simd: false, batch_size: 4 }\n"
+		       "tcp: { relay: splice, max-flows: 100, half-open: 50, half-open-per-source: 5, linger: 1s,\n"
+		       "  idle-timeout: 1h, connect-timeout: 1s, handshake-timeout: 1s }\n",
+		       "interfaces! uplink! on-down tcp.relay! tcp.connect-timeout tcp.handshake-timeout "
+		       "tcp.idle-timeout tcp.linger tcp.max-flows! tcp.half-open tcp.half-open-per-source log.level "
+		       "log.file! performance.enable_simd! performance.batch_size! ");
+}
+
 /* A password must not stand in any message. */
 static void test_password_is_not_shown(void **state)
 {
@@ -216,11 +400,10 @@ static void test_password_is_not_shown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_broken),
-		cmocka_unit_test(test_smallest),
-		cmocka_unit_test(test_everything),
-		cmocka_unit_test(test_missing_file),
-		cmocka_unit_test(test_password_is_not_shown),
+		cmocka_unit_test(test_broken),          cmocka_unit_test(test_smallest),
+		cmocka_unit_test(test_everything),      cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_limits_of_rules), cmocka_unit_test(test_differences),
+		cmocka_unit_test(test_missing_file),    cmocka_unit_test(test_password_is_not_shown),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -22,14 +23,18 @@
 #include "control_json.h"
 #include "control_top.h"
 #include "log.h"
+#include "logsink.h"
 #include "observe.h"
+#include "record.h"
+#include "reload.h"
 
 #define CONTROL_TIMEOUT_MS 5000
 #define CONTROL_FLOWS_PER_READ 256
 #define CONTROL_OUT_BYTES 16384
 
 struct control {
-	const struct config *config;
+	struct config *config;
+	const char *config_path;
 	struct worker *worker;
 	struct observe *observe;
 	int listen_fd;
@@ -69,6 +74,7 @@ enum control_request control_parse(const char *line, size_t bytes)
 		[CONTROL_FLOWS] = "flows",           [CONTROL_STOP] = "stop",
 		[CONTROL_STOP_FLUSH] = "stop-flush", [CONTROL_TRACE] = "trace",
 		[CONTROL_TRACE_READ] = "trace-read", [CONTROL_TOP] = "top",
+		[CONTROL_RELOAD] = "reload",
 	};
 	static const char trace_of[] = "trace ", top_of[] = "top ";
 
@@ -131,7 +137,8 @@ static int control_listen(const struct sockaddr_un *address, char *error, uint32
 	return err;
 }
 
-int control_create(struct control **out, const struct config *config, char *error, uint32_t error_bytes)
+int control_create(struct control **out, struct config *config, const char *config_path, char *error,
+		   uint32_t error_bytes)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct control *control = calloc(1, sizeof(*control));
@@ -146,7 +153,7 @@ int control_create(struct control **out, const struct config *config, char *erro
 		free(control);
 		return fd;
 	}
-	*control = (struct control){.config = config, .listen_fd = fd};
+	*control = (struct control){.config = config, .config_path = config_path, .listen_fd = fd};
 	*out = control;
 	return 0;
 }
@@ -326,6 +333,24 @@ static void control_answer_top(struct control *control, struct control_client *c
 		control_answer(client, answer);
 }
 
+/* The files of the log may have been rotated. */
+static void control_reopen(struct control *control)
+{
+	struct record *record = worker_record(control->worker);
+	int err = logsink_reopen();
+
+	if (err)
+		log_warn("log.file: cannot open %s again: %s", control->config->log_file, strerror(-err));
+	if (record)
+		record_reopen(record);
+}
+
+static void control_answer_reload(struct control *control, struct control_client *client)
+{
+	control_reopen(control);
+	control_answer(client, reload_apply(control->config, control->config_path, control->worker));
+}
+
 static void control_handle(struct control *control, struct control_client *client)
 {
 	char line[CONTROL_REQUEST_BYTES];
@@ -346,13 +371,16 @@ static void control_handle(struct control *control, struct control_client *clien
 	}
 	request = end ? control_parse(line, (size_t)(end - line)) : CONTROL_INVALID;
 	if (request == CONTROL_INVALID)
-		control_answer_error(client, "unknown request; status, stats, flows, top, stop and trace are known");
+		control_answer_error(client,
+				     "unknown request; status, stats, flows, top, stop, reload and trace are known");
 	else if (request == CONTROL_FLOWS)
 		control_answer_flows(control, client);
 	else if (request == CONTROL_STOP || request == CONTROL_STOP_FLUSH)
 		control_answer_stop(control, client, request == CONTROL_STOP_FLUSH);
 	else if (request == CONTROL_TRACE)
 		control_answer_trace(control, client, line, (size_t)(end - line));
+	else if (request == CONTROL_RELOAD)
+		control_answer_reload(control, client);
 	else if (request == CONTROL_TRACE_READ)
 		control_answer_trace_read(control, client);
 	else if (request == CONTROL_TOP)
@@ -361,21 +389,38 @@ static void control_handle(struct control *control, struct control_client *clien
 		control_answer_stats(control, client, request);
 }
 
-enum control_end control_serve(struct control *control, struct worker *worker, struct observe *observe, int stop_fd)
+static void control_reload_by_signal(struct control *control, int reload_fd)
 {
-	struct pollfd fds[2] = {{.fd = control->listen_fd, .events = POLLIN}, {.fd = stop_fd, .events = POLLIN}};
+	struct signalfd_siginfo info;
+
+	if (read(reload_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	control_reopen(control);
+	json_decref(reload_apply(control->config, control->config_path, control->worker));
+}
+
+enum control_end control_serve(struct control *control, struct worker *worker, struct observe *observe, int stop_fd,
+			       int reload_fd)
+{
+	struct pollfd fds[3] = {{.fd = control->listen_fd, .events = POLLIN},
+				{.fd = stop_fd, .events = POLLIN},
+				{.fd = reload_fd, .events = POLLIN}};
 
 	control->worker = worker;
 	control->observe = observe;
 	while (!control->ending) {
 		struct control_client client = {.stop_fd = stop_fd};
 
-		if (poll(fds, 2, -1) < 0 && errno != EINTR) {
+		if (poll(fds, 3, -1) < 0 && errno != EINTR) {
 			log_error("control: poll: %s", strerror(errno));
 			return CONTROL_END_SIGNAL;
 		}
 		if (fds[1].revents)
 			return CONTROL_END_SIGNAL;
+		if (fds[2].revents)
+			control_reload_by_signal(control, reload_fd);
+		if (!fds[0].revents)
+			continue;
 		client.fd = accept4(control->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 		if (client.fd < 0) {
 			const struct timespec pause = {.tv_nsec = 100000000};

@@ -75,6 +75,9 @@ json_t *control_json_status(const struct config *config, const struct worker *wo
 				      control_json_endpoint(&config->upstreams[0].server), "dials",
 				      (json_int_t)stats->bridge.dials, "connects_ok",
 				      (json_int_t)stats->bridge.connects_ok));
+	json_object_set_new(root, "rules",
+			    json_pack("{s:i, s:i}", "count", (int)config->rules.count, "prefixes",
+				      (int)config->rules.prefix_count));
 	json_object_set_new(root, "flows", control_json_flow_counts(stats));
 	json_object_set_new(root, "simd", json_string(stats->simd));
 	json_object_set_new(root, "fallbacks", control_json_fallbacks(worker, stats));
@@ -259,7 +262,7 @@ static json_t *control_json_spliced(const struct worker_flow_row *row, uint64_t 
 	SET(flow, "rate_to_client", splice->rate_down);
 	SET(flow, "client_rtt_us", splice->client_rtt_us);
 	SET(flow, "upstream_rtt_us", splice->upstream_rtt_us);
-	SET(flow, "source_port", splice->source_port);
+	json_object_set_new(flow, "source", control_json_endpoint(&splice->source));
 	json_object_set_new(flow, "adopted", json_boolean(splice->adopted));
 	SET(flow, "age_ms", (now_ns - splice->created_ns) / 1000000);
 	return flow;

@@ -61,6 +61,16 @@ static void worker_flow_closed(void *ctx, struct flow *flow, enum flow_end why)
 	bridge_flow_closed(((struct worker *)ctx)->bridge, flow, why);
 }
 
+static enum stack_judgement worker_judge(void *ctx, const struct packet_view *view, bool has_port)
+{
+	return bridge_judge(((struct worker *)ctx)->bridge, view, has_port);
+}
+
+static void worker_flow_released(void *ctx, struct flow *flow)
+{
+	bridge_flow_released(((struct worker *)ctx)->bridge, flow);
+}
+
 static int worker_create_stack(struct worker *worker)
 {
 	const struct config_tcp *tcp = &worker->config->tcp;
@@ -74,6 +84,8 @@ static int worker_create_stack(struct worker *worker)
 		.flow_writable = worker_flow_writable,
 		.flow_closed = worker_flow_closed,
 		.flow_syn_again = worker_flow_syn_again,
+		.judge = worker_judge,
+		.flow_released = worker_flow_released,
 	};
 	struct stack_settings settings = {
 		.max_flows = tcp->max_flows,
@@ -111,17 +123,25 @@ static int worker_port_of(void *ctx, uint32_t ifindex)
 	return -1;
 }
 
+/* Of a frame's room for payload, what holds whole segments; a segment that fits none is cut by the stack. */
+static uint16_t worker_buffer_bytes(const struct worker *worker, uint32_t segment_bytes)
+{
+	uint32_t room = worker->umem.pool.frame_bytes - FRAME_PAYLOAD_OFFSET;
+
+	return (uint16_t)(segment_bytes < room ? room - room % segment_bytes : room);
+}
+
 static int worker_create_services(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	const struct config *config = worker->config;
-	uint16_t mtu = (uint16_t)worker->ports[0].mtu;
+	uint32_t mtu = worker->ports[0].mtu;
 	struct bridge_settings settings = {
 		.config = config,
 		.uring = &worker->uring,
 		.pool = &worker->umem.pool,
 		.bpf = worker->bpf,
-		.segment_bytes = {(uint16_t)(mtu - TCP_IPV4_HEADER_BYTES - TCP_TIMESTAMP_BYTES),
-				  (uint16_t)(mtu - TCP_IPV6_HEADER_BYTES - TCP_TIMESTAMP_BYTES)},
+		.buffer_bytes = {worker_buffer_bytes(worker, mtu - TCP_IPV4_HEADER_BYTES - TCP_TIMESTAMP_BYTES),
+				 worker_buffer_bytes(worker, mtu - TCP_IPV6_HEADER_BYTES - TCP_TIMESTAMP_BYTES)},
 		.ctx = worker,
 		.flush_transmissions = worker_flush,
 		.port_of = worker_port_of,
@@ -159,6 +179,21 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	return 0;
 }
 
+/* Before any packet is judged: in the kernel those of an earlier daemon are in force until now. */
+static int worker_load_rules(struct worker *worker, char *error, uint32_t error_bytes)
+{
+	struct rules_set *rules = NULL;
+	int err = rulemap_open(&worker->rulemap, worker->bpf);
+
+	if (!err && worker->config->rules.count)
+		err = rules_compile(&rules, &worker->config->rules);
+	if (err)
+		return worker_fail(error, error_bytes, err, "loading the rules", "");
+	bridge_set_rules(worker->bridge, rules, 0);
+	rulemap_load(&worker->rulemap, worker->config->performance.enable_ebpf ? rules : NULL);
+	return 0;
+}
+
 static int worker_configure_program(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	struct bpf_cfg cfg = {
@@ -178,7 +213,7 @@ static int worker_configure_program(struct worker *worker, char *error, uint32_t
 	return err ? worker_fail(error, error_bytes, err, "writing the XDP program's settings", "") : 0;
 }
 
-int worker_create(struct worker **out, const struct config *config, char *error, uint32_t error_bytes)
+int worker_create(struct worker **out, struct config *config, char *error, uint32_t error_bytes)
 {
 	struct worker *worker = calloc(1, sizeof(*worker));
 	int err = -ENOMEM;
@@ -215,7 +250,9 @@ int worker_start(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	int err;
 
-	err = worker_configure_program(worker, error, error_bytes);
+	err = worker_load_rules(worker, error, error_bytes);
+	if (!err)
+		err = worker_configure_program(worker, error, error_bytes);
 	if (err)
 		return err;
 	for (uint32_t i = 0; i < worker->socket_count; i++)
@@ -237,6 +274,21 @@ int worker_start(struct worker *worker, char *error, uint32_t error_bytes)
 	return err;
 }
 
+int worker_apply(struct worker *worker, const struct worker_change *change)
+{
+	bool ebpf = worker->config->performance.enable_ebpf;
+	int err;
+
+	/* user space first: what the kernel still judges by the old set finds it there too (bridge_rules.c) */
+	err = worker_ask_apply(worker, change);
+	if (err)
+		return err;
+	rulemap_set_on_down(&worker->rulemap,
+			    change->on_down == CONFIG_ON_DOWN_PASS ? CFG_ON_DOWN_PASS : CFG_ON_DOWN_DROP);
+	rulemap_load(&worker->rulemap, ebpf ? change->rules : NULL);
+	return 0;
+}
+
 void worker_stop(struct worker *worker, bool flush)
 {
 	if (!worker->thread_running)
@@ -256,6 +308,7 @@ void worker_destroy(struct worker *worker)
 	/* the ring goes first: its buffers and sends point into the packet memory */
 	uring_destroy(&worker->uring);
 	bridge_destroy(worker->bridge);
+	rulemap_close(&worker->rulemap);
 	if (worker->bpf && worker->flushing)
 		reserve_release(worker->bpf);
 	if (worker->bpf)

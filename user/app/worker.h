@@ -108,8 +108,11 @@ struct worker_flow_rate {
 	uint64_t rates[2]; /* payload bytes a second by direction: FLOW_UP, FLOW_DOWN */
 };
 
-/* Reads config, topology; loads BPF, UMEM, sockets; nothing is attached yet. 0 or -errno with `error` for a person. */
-int worker_create(struct worker **out, const struct config *config, char *error, uint32_t error_bytes);
+/*
+ * Reads config, topology; loads BPF, UMEM, sockets; nothing is attached yet. 0 or -errno with `error` for a person.
+ * `config` must outlive the worker; its keys of `tcp` are the worker's to change from now on (worker_apply()).
+ */
+int worker_create(struct worker **out, struct config *config, char *error, uint32_t error_bytes);
 /* Starts the thread, then attaches; returns when packets are being served. */
 int worker_start(struct worker *worker, char *error, uint32_t error_bytes);
 /*
@@ -139,6 +142,19 @@ int worker_read_flows(struct worker *worker, uint32_t *cursor, struct worker_flo
 int worker_read_rates(struct worker *worker, uint32_t *cursor, struct worker_flow_rate *rates, uint32_t max);
 /* The flow in this slot, if it is still the one of that client. 1, 0, or -ETIMEDOUT. */
 int worker_read_flow(struct worker *worker, const struct worker_flow_rate *flow, struct worker_flow_row *row);
+
+/* What a reload changes while packets are served. */
+struct worker_change {
+	struct config_tcp tcp; /* of it those keys that need no restart */
+	enum config_on_down on_down;
+	struct rules_set *rules; /* the worker's own once it is applied; NULL: no rules */
+};
+
+/*
+ * All of `change` is in force when this returns 0, in user space and in the kernel, and no packet is judged by the old
+ * rules any more. -ETIMEDOUT: nothing is changed. One caller at a time.
+ */
+int worker_apply(struct worker *worker, const struct worker_change *change);
 
 /* The next new connection (of `client`, if not NULL) is recorded; then what is there so far. 0 or -ETIMEDOUT. */
 int worker_trace_arm(struct worker *worker, const struct addr *client);

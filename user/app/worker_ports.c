@@ -24,6 +24,8 @@
 
 /* Of all frames, at most this share waits in fill rings for packets of clients. */
 #define WORKER_FILL_SHARE 4
+#define WORKER_LARGE_FRAME_BYTES 16384
+#define WORKER_LARGE_FRAMES_MIN 2048
 #define WORKER_TAP_NAME "sockspl%d"
 
 int worker_fail(char *error, uint32_t error_bytes, int err, const char *what, const char *name)
@@ -123,9 +125,22 @@ static bool worker_has_xdp(const struct worker *worker)
 	return false;
 }
 
+/*
+ * A TAP's packets may be of any size, and so may the frames: large ones hold several segments, which are then handled
+ * as one. The memory stays that of `count` frames of `frame_bytes`; where it is little, many small frames serve more
+ * connections.
+ */
+static void worker_enlarge_frames(uint32_t *count, uint32_t *frame_bytes)
+{
+	while (*frame_bytes < WORKER_LARGE_FRAME_BYTES && *count / 2 >= WORKER_LARGE_FRAMES_MIN) {
+		*frame_bytes *= 2;
+		*count /= 2;
+	}
+}
+
 int worker_create_umem(struct worker *worker, char *error, uint32_t error_bytes)
 {
-	uint32_t frame_bytes = 0;
+	uint32_t frame_bytes = 0, count = worker->config->performance.memory_pool_size;
 	int err;
 
 	for (uint32_t i = 0; i < worker->port_count; i++) {
@@ -135,7 +150,9 @@ int worker_create_umem(struct worker *worker, char *error, uint32_t error_bytes)
 		wanted = wanted ? wanted : 4096;
 		frame_bytes = wanted > frame_bytes ? wanted : frame_bytes;
 	}
-	err = umem_create(&worker->umem, worker->config->performance.memory_pool_size, frame_bytes,
+	if (!worker_has_xdp(worker))
+		worker_enlarge_frames(&count, &frame_bytes);
+	err = umem_create(&worker->umem, count, frame_bytes,
 			  worker->config->performance.enable_cpu_affinity ? worker->topo[0].numa_node : -1);
 	if (err)
 		return worker_fail(error, error_bytes, err, "packet memory (performance.memory_pool_size)", "");

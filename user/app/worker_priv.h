@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "rulemap.h"
 #include "tap.h"
 #include "topo.h"
 #include "uring.h"
@@ -26,7 +27,8 @@ enum worker_question {
 	WORKER_ASK_FLOWS,
 	WORKER_ASK_RATES,
 	WORKER_ASK_TRACE_ARM,
-	WORKER_ASK_TRACE_READ
+	WORKER_ASK_TRACE_READ,
+	WORKER_ASK_APPLY
 };
 
 /* One question of another thread at a time; asked and answered under `lock`. */
@@ -39,6 +41,7 @@ struct worker_mailbox {
 	struct worker_stats *stats;
 	const struct addr *trace_client;
 	struct trace *trace;
+	const struct worker_change *change;
 	struct worker_flow_row *rows;
 	struct worker_flow_rate *rates;
 	uint32_t rows_max, cursor;
@@ -47,7 +50,7 @@ struct worker_mailbox {
 };
 
 struct worker {
-	const struct config *config;
+	struct config *config; /* `tcp` changes on the thread, by WORKER_ASK_APPLY; its readers are there */
 	struct worker_port ports[CONFIG_MAX_INTERFACES];
 	struct topo_interface topo[CONFIG_MAX_INTERFACES];
 	uint32_t port_count;
@@ -59,6 +62,7 @@ struct worker {
 	bool tap_more[CONFIG_MAX_INTERFACES];   /* the last reception stopped at its limit */
 	int uplink_ifindex;                     /* where the programs are; 0: nowhere */
 	struct bpfload *bpf;
+	struct rulemap rulemap;
 	struct umem umem;
 	struct xsk_pool xsk_pool;
 	bool xsk_pool_created;
@@ -98,7 +102,7 @@ int worker_tell_uplink(struct worker *worker);
 uint32_t worker_batch_limit(const struct worker *worker);
 void *worker_run(void *worker);
 void worker_flush(void *worker);
-int worker_transmit(void *worker, uint16_t port, uint32_t frame, uint16_t off, uint16_t len);
+int worker_transmit(void *worker, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes);
 /* Reads own addresses, MTUs and MACs again and tells program and stack. */
 void worker_update_topology(struct worker *worker);
 
@@ -106,5 +110,7 @@ void worker_update_topology(struct worker *worker);
 int worker_mailbox_create(struct worker *worker);
 void worker_mailbox_destroy(struct worker *worker);
 void worker_answer(struct worker *worker);
+/* The thread's part of worker_apply(). */
+int worker_ask_apply(struct worker *worker, const struct worker_change *change);
 
 #endif

@@ -221,6 +221,26 @@ static int worker_report_rates(struct worker *worker)
 	return (int)filled;
 }
 
+static void worker_take_change(struct worker *worker, const struct worker_change *change)
+{
+	struct config_tcp *tcp = &worker->config->tcp;
+
+	tcp->half_open = change->tcp.half_open;
+	tcp->half_open_per_source = change->tcp.half_open_per_source;
+	tcp->connect_timeout_ns = change->tcp.connect_timeout_ns;
+	tcp->handshake_timeout_ns = change->tcp.handshake_timeout_ns;
+	tcp->idle_timeout_ns = change->tcp.idle_timeout_ns;
+	tcp->linger_ns = change->tcp.linger_ns;
+	stack_set_limits(worker->stack, &(struct stack_limits){
+						.half_open = tcp->half_open,
+						.half_open_per_source = tcp->half_open_per_source,
+						.handshake_timeout_ns = tcp->handshake_timeout_ns,
+						.idle_timeout_ns = tcp->idle_timeout_ns,
+						.time_wait_ns = tcp->linger_ns,
+					});
+	bridge_set_rules(worker->bridge, change->rules, worker_now_ns());
+}
+
 void worker_answer(struct worker *worker)
 {
 	struct worker_mailbox *box = &worker->mailbox;
@@ -237,6 +257,9 @@ void worker_answer(struct worker *worker)
 		box->result = worker_report_rates(worker);
 	} else if (box->question == WORKER_ASK_TRACE_ARM) {
 		trace_arm(bridge_trace(worker->bridge), box->trace_client);
+		box->result = 0;
+	} else if (box->question == WORKER_ASK_APPLY) {
+		worker_take_change(worker, box->change);
 		box->result = 0;
 	} else if (box->question == WORKER_ASK_TRACE_READ) {
 		*box->trace = *bridge_trace(worker->bridge);
@@ -259,7 +282,8 @@ static int worker_ask(struct worker_mailbox *box, enum worker_question question)
 	box->question = question;
 	eventfd_write(box->wake_fd, 1);
 	while (box->question != WORKER_ASK_NOTHING)
-		if (pthread_cond_timedwait(&box->answered, &box->lock, &until)) {
+		/* the answer may have come in the moment that time was over */
+		if (pthread_cond_timedwait(&box->answered, &box->lock, &until) && box->question != WORKER_ASK_NOTHING) {
 			box->question = WORKER_ASK_NOTHING;
 			return -ETIMEDOUT;
 		}
@@ -275,6 +299,20 @@ int worker_read_stats(struct worker *worker, struct worker_stats *out)
 	pthread_mutex_lock(&box->lock);
 	box->stats = out;
 	result = worker_ask(box, WORKER_ASK_STATS);
+	pthread_mutex_unlock(&box->lock);
+	pthread_mutex_unlock(&box->callers);
+	return result;
+}
+
+int worker_ask_apply(struct worker *worker, const struct worker_change *change)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	int result;
+
+	pthread_mutex_lock(&box->callers);
+	pthread_mutex_lock(&box->lock);
+	box->change = change;
+	result = worker_ask(box, WORKER_ASK_APPLY);
 	pthread_mutex_unlock(&box->lock);
 	pthread_mutex_unlock(&box->callers);
 	return result;

@@ -37,6 +37,33 @@ struct config_ports {
 	uint16_t first, last;
 };
 
+enum config_rule_action { CONFIG_RULE_PROXY, CONFIG_RULE_DIRECT, CONFIG_RULE_DROP, CONFIG_RULE_REJECT };
+enum config_rule_proto { CONFIG_RULE_ANY, CONFIG_RULE_TCP, CONFIG_RULE_UDP, CONFIG_RULE_ICMP };
+
+/* An IPv4 prefix counts its bits behind those of ::ffff:0:0/96. Bits behind `bits` are zero. */
+struct config_prefix {
+	struct addr addr;
+	uint8_t bits;
+	uint8_t pad[3]; /* zero: prefixes are compared as bytes */
+};
+
+/* Stretches of the arrays below; an empty one: whatever the packet has. */
+struct config_rule {
+	uint32_t src_first, src_count, dst_first, dst_count; /* of prefixes */
+	uint32_t port_first, port_count;                     /* of ports: destination */
+	enum config_rule_proto proto;
+	enum config_rule_action action;
+	int32_t upstream; /* index; -1: chosen by weight */
+};
+
+/* First match wins, no match: proxy. Arrays on the heap: config_release(). */
+struct config_rules {
+	struct config_rule *rules;
+	struct config_prefix *prefixes;
+	struct config_ports *ports;
+	uint32_t count, prefix_count, port_count;
+};
+
 struct config_upstream {
 	char name[64];
 	struct endpoint server;
@@ -78,6 +105,7 @@ struct config {
 	char bpf_pin[256]; /* directory on a bpffs */
 	struct config_upstream upstreams[CONFIG_MAX_UPSTREAMS];
 	uint32_t upstream_count;
+	struct config_rules rules;
 	struct config_tcp tcp;
 	char control[108]; /* path of the control socket: sizeof(sockaddr_un.sun_path) */
 	enum config_log_level log_level;

@@ -14,6 +14,11 @@ void log_set_sink(log_sink_fn *sink, enum log_level max_level)
 	log_max_level = max_level;
 }
 
+void log_set_level(enum log_level max_level)
+{
+	log_max_level = max_level;
+}
+
 static void log_format(enum log_level level, const char *fmt, va_list args)
 {
 	char line[LOG_LINE_BYTES];

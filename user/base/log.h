@@ -16,6 +16,9 @@ typedef void log_sink_fn(enum log_level level, const char *line);
 /* Until a sink is set, messages are discarded. */
 void log_set_sink(log_sink_fn *sink, enum log_level max_level);
 
+/* Of the sink that is set. */
+void log_set_level(enum log_level max_level);
+
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

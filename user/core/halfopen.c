@@ -8,7 +8,9 @@
  * round trip, and must not be reset because its upstream was slow.
  *
  * Sources with half-open flows stand in a hash table with one entry per
- * possible half-open flow, so that it is never full.
+ * possible flow, so that it is never full whatever the limits become; entries
+ * that were never used cost no memory. Its buckets are as many as the limit at
+ * the start asks for.
  */
 #include "stack_priv.h"
 
@@ -17,19 +19,17 @@
 
 int halfopen_create(struct stack *stack)
 {
-	uint32_t entries = stack->settings.half_open, buckets = 64;
+	uint32_t buckets = 64;
 
-	while (buckets < entries)
+	while (buckets < stack->settings.half_open)
 		buckets *= 2;
-	stack->sources = calloc(entries, sizeof(*stack->sources));
+	stack->sources = calloc(stack->settings.max_flows, sizeof(*stack->sources));
 	stack->source_buckets = malloc(buckets * sizeof(*stack->source_buckets));
 	if (!stack->sources || !stack->source_buckets)
 		return -1;
 	memset(stack->source_buckets, 0xff, buckets * sizeof(*stack->source_buckets));
 	stack->source_mask = buckets - 1;
-	for (uint32_t i = 0; i < entries; i++)
-		stack->sources[i].hash_next = i + 1 < entries ? i + 1 : FLOW_NONE;
-	stack->source_free = 0;
+	stack->source_free = FLOW_NONE;
 	return 0;
 }
 
@@ -58,9 +58,13 @@ static uint32_t halfopen_find(struct stack *stack, const struct addr *addr)
 static uint32_t halfopen_add_source(struct stack *stack, const struct addr *addr)
 {
 	uint32_t index = stack->source_free, *bucket = halfopen_bucket(stack, addr);
-	struct half_source *source = &stack->sources[index];
+	struct half_source *source;
 
-	stack->source_free = source->hash_next;
+	if (index == FLOW_NONE)
+		index = stack->source_used++;
+	else
+		stack->source_free = stack->sources[index].hash_next;
+	source = &stack->sources[index];
 	*source = (struct half_source){.addr = *addr, .hash_next = *bucket, .head = FLOW_NONE, .tail = FLOW_NONE};
 	*bucket = index;
 	return index;
@@ -77,19 +81,33 @@ static void halfopen_remove_source(struct stack *stack, uint32_t index)
 	stack->source_free = index;
 }
 
-void halfopen_enter(struct stack *stack, struct flow *flow)
+/* false: there is room. */
+static bool halfopen_evict(struct stack *stack, const struct addr *addr)
 {
-	const struct addr *addr = &flow->link.dst.addr;
 	uint32_t index = halfopen_find(stack, addr);
-	struct half_source *source;
 
 	if (index != FLOW_NONE && stack->sources[index].count >= stack->settings.half_open_per_source) {
 		stack->counters.flows_evicted_per_source++;
 		flow_end(stack, &stack->flows[stack->sources[index].head], FLOW_END_EVICTED);
-	} else if (stack->half_open.count >= stack->settings.half_open) {
+		return true;
+	}
+	if (stack->half_open.count >= stack->settings.half_open) {
 		stack->counters.flows_evicted_total++;
 		flow_end(stack, &stack->flows[stack->half_open.head], FLOW_END_EVICTED);
+		return true;
 	}
+	return false;
+}
+
+void halfopen_enter(struct stack *stack, struct flow *flow)
+{
+	const struct addr *addr = &flow->link.dst.addr;
+	struct half_source *source;
+	uint32_t index;
+
+	/* twice: so the numbers come down after the limits have */
+	if (halfopen_evict(stack, addr))
+		halfopen_evict(stack, addr);
 	/* the eviction may have removed the source */
 	index = halfopen_find(stack, addr);
 	if (index == FLOW_NONE)

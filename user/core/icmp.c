@@ -1,18 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ICMP errors to a client whose connection will not be, in answer to its SYN
- * (RFC 792, RFC 4443). They come from the destination's address, the only one
+ * ICMP errors to a client whose connection will not be, in answer to its SYN,
+ * or whose packet a rule rejects (RFC 792, RFC 4443). They come from the destination's address, the only one
  * that means something to the client, and quote the SYN, rebuilt from what the
  * flow knows of it: addresses, ports and sequence number are the client's own,
  * which is what it recognises its connection by.
  */
 #include "stack_priv.h"
 
+#include <linux/icmp.h>
 #include <linux/in.h>
 #include <string.h>
 
+#include "rules_abi.h"
+
 #define ICMP_ERRORS_PER_SECOND 1000
 #define ICMP_HEADER_BYTES 8
+/* The whole message: what every host takes (RFC 1812 4.3.2.3), and the least MTU of IPv6 (RFC 4443 2.4 c) */
+#define ICMP_MAX_BYTES_IPV4 576
+#define ICMP_MAX_BYTES_IPV6 1280
+#define ICMPV6_FIRST_INFORMATIONAL 128
 
 struct icmp_error {
 	uint8_t type, code;
@@ -47,10 +54,27 @@ static uint8_t *icmp_quote_syn(uint8_t *end, const struct flow *flow)
 	return build_ip(tcp, (uint16_t)(end - tcp), &client.src, &client.dst, IPPROTO_TCP);
 }
 
+/* Headers in front of a message that ends at `end`, and off with it. */
+static void icmp_transmit(struct stack *stack, uint16_t port, const struct build_link *link, uint32_t frame,
+			  uint8_t *message, const uint8_t *end)
+{
+	const uint8_t *data = frame_data(stack->pool, frame);
+	const uint8_t *start = build_icmp(message, (uint16_t)(end - message), link);
+
+	if (stack->callbacks.transmit(stack->callbacks.ctx, port, frame, (uint16_t)(start - data),
+				      (uint16_t)(end - start), 0)) {
+		frame_put(stack->pool, frame);
+		stack->counters.tx_ring_full++;
+		return;
+	}
+	stack->counters.packets_out++;
+	stack->counters.icmp_sent++;
+}
+
 void icmp_send_refusal(struct stack *stack, const struct flow *flow, enum flow_refusal how, uint64_t now_ns)
 {
 	const struct icmp_error *error = &icmp_errors[how][!addr_is_ipv4(&flow->link.dst.addr)];
-	uint8_t *data, *end, *message, *start;
+	uint8_t *end, *message;
 	uint32_t frame;
 
 	if (!icmp_allowed(stack, now_ns))
@@ -60,19 +84,65 @@ void icmp_send_refusal(struct stack *stack, const struct flow *flow, enum flow_r
 		stack->counters.no_frame++;
 		return;
 	}
-	data = frame_data(stack->pool, frame);
-	end = data + 2 * FRAME_PAYLOAD_OFFSET;
+	end = frame_data(stack->pool, frame) + 2 * FRAME_PAYLOAD_OFFSET;
 	message = icmp_quote_syn(end, flow) - ICMP_HEADER_BYTES;
 	memset(message, 0, ICMP_HEADER_BYTES);
 	message[0] = error->type;
 	message[1] = error->code;
-	start = build_icmp(message, (uint16_t)(end - message), &flow->link);
-	if (stack->callbacks.transmit(stack->callbacks.ctx, flow->port, frame, (uint16_t)(start - data),
-				      (uint16_t)(end - start))) {
-		frame_put(stack->pool, frame);
-		stack->counters.tx_ring_full++;
+	icmp_transmit(stack, flow->port, &flow->link, frame, message, end);
+}
+
+/* An error, or what cannot be told from one: neither is answered by an error (RFC 1122 3.2.2, RFC 4443 2.4 e). */
+static bool icmp_is_error(const struct tcp_segment *segment, uint32_t frame_bytes)
+{
+	const struct packet_view *view = &segment->view;
+	bool ipv4 = view->ip_version == 4;
+	uint8_t type;
+
+	if (view->l4_proto != (ipv4 ? IPPROTO_ICMP : RULES_IPPROTO_ICMPV6))
+		return false;
+	if (view->l4_off >= frame_bytes)
+		return true;
+	type = segment->eth[view->l4_off];
+	if (!ipv4)
+		return type < ICMPV6_FIRST_INFORMATIONAL;
+	return type == ICMP_DEST_UNREACH || type == ICMP_SOURCE_QUENCH || type == ICMP_REDIRECT ||
+	       type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
+}
+
+void icmp_send_prohibited(struct stack *stack, const struct tcp_segment *segment, uint64_t now_ns)
+{
+	const struct packet_view *view = &segment->view;
+	bool ipv4 = view->ip_version == 4;
+	const struct icmp_error *error = &icmp_errors[REFUSE_ADMIN_PROHIBITED][!ipv4];
+	uint32_t first_bytes = stack_frame(stack, segment->frames)->len;
+	uint32_t quoted = MIN(first_bytes - view->l3_off, (uint32_t)view->l3_len);
+	uint32_t most =
+		ipv4 ? ICMP_MAX_BYTES_IPV4 - 20 - ICMP_HEADER_BYTES : ICMP_MAX_BYTES_IPV6 - 40 - ICMP_HEADER_BYTES;
+	struct build_link link = {
+		.has_vlan = view->has_vlan,
+		.vlan_tci = view->vlan_tci,
+		.src.addr = view->dst,
+		.dst.addr = view->src,
+	};
+	uint32_t frame;
+	uint8_t *message;
+
+	/* a multicast Ethernet address: to many at once (RFC 1122 3.2.2) */
+	if (segment->eth[0] & 1 || icmp_is_error(segment, first_bytes) || !icmp_allowed(stack, now_ns))
+		return;
+	frame = frame_get(stack->pool, FRAME_TX);
+	if (frame == FRAME_NONE) {
+		stack->counters.no_frame++;
 		return;
 	}
-	stack->counters.packets_out++;
-	stack->counters.icmp_sent++;
+	quoted = MIN(quoted, most);
+	memcpy(link.dst_mac, segment->eth + 6, 6);
+	memcpy(link.src_mac, segment->eth, 6);
+	message = frame_data(stack->pool, frame) + FRAME_PAYLOAD_OFFSET;
+	memset(message, 0, ICMP_HEADER_BYTES);
+	message[0] = error->type;
+	message[1] = error->code;
+	memcpy(message + ICMP_HEADER_BYTES, segment->eth + view->l3_off, quoted);
+	icmp_transmit(stack, segment->port, &link, frame, message, message + ICMP_HEADER_BYTES + quoted);
 }

@@ -56,9 +56,11 @@ static enum drop_reason packet_check_view(const struct packet_view *view)
 {
 	if (view->is_fragment)
 		return DROP_FRAGMENT;
-	if (!view->ip_version || view->l4_proto != IPPROTO_TCP)
-		return DROP_BAD_IP_HDR; /* the XDP program does not send such packets up */
-	if (!packet_address_ok(&view->src) || !packet_address_ok(&view->dst) || !view->sport || !view->dport)
+	if (!view->ip_version)
+		return DROP_BAD_IP_HDR; /* the programs do not send such packets up */
+	if (!packet_address_ok(&view->src) || !packet_address_ok(&view->dst))
+		return DROP_BAD_ADDRESS;
+	if (view->l4_proto == IPPROTO_TCP && (!view->sport || !view->dport))
 		return DROP_BAD_ADDRESS;
 	/* an IPv4-mapped address on the wire would be mistaken for IPv4 */
 	if (view->ip_version == 6 && (addr_is_ipv4(&view->src) || addr_is_ipv4(&view->dst)))
@@ -87,18 +89,29 @@ static bool packet_cut(struct stack *stack, struct tcp_segment *segment)
 	return true;
 }
 
-static enum drop_reason packet_take_apart(struct stack *stack, struct tcp_segment *segment, uint32_t packet_bytes,
-					  bool checksum_ok)
+/* What is not TCP comes up only for an answer: a rule says reject. */
+static enum drop_reason packet_answer_other(struct stack *stack, struct tcp_segment *segment, struct cursor *whole,
+					    uint64_t now_ns)
 {
-	uint8_t *packet = (uint8_t *)segment->eth; /* the parser, shared with BPF code, knows no const */
 	struct packet_view *view = &segment->view;
-	enum drop_reason reason;
+	bool has_port = view->l4_proto == IPPROTO_UDP && packet_parse_udp(whole, view);
 
-	reason = packet_parse_part(packet, packet + stack_frame(stack, segment->frames)->len, packet_bytes, view);
-	if (!reason)
-		reason = packet_check_view(view);
-	if (reason)
-		return reason;
+	if (!packet_ipv4_checksum_ok(segment))
+		return DROP_IP_CHECKSUM;
+	if (!stack->callbacks.judge)
+		return DROP_BAD_IP_HDR;
+	if (stack->callbacks.judge(stack->callbacks.ctx, view, has_port) != STACK_REJECT)
+		return DROP_RULE;
+	stack->counters.rule_rejected++;
+	icmp_send_prohibited(stack, segment, now_ns);
+	return DROP_NONE;
+}
+
+static enum drop_reason packet_take_apart(struct stack *stack, struct tcp_segment *segment, bool checksum_ok)
+{
+	const uint8_t *packet = segment->eth;
+	struct packet_view *view = &segment->view;
+
 	if (!packet_cut(stack, segment))
 		return DROP_TRUNCATED;
 	if (!packet_ipv4_checksum_ok(segment))
@@ -114,9 +127,22 @@ static void packet_deliver(struct stack *stack, struct tcp_segment *segment, uin
 {
 	const struct packet_view *view = &segment->view;
 	struct flow *flow = flow_lookup(stack, view);
+	enum stack_judgement judgement = STACK_TAKE;
 
 	if (flow) {
 		tcp_input(stack, flow, segment, now_ns);
+		return;
+	}
+	if (stack->callbacks.judge)
+		judgement = stack->callbacks.judge(stack->callbacks.ctx, view, true);
+	if (judgement == STACK_IGNORE) {
+		stack->counters.dropped[DROP_RULE]++;
+		return;
+	}
+	if (judgement == STACK_REJECT) {
+		stack->counters.rule_rejected++;
+		if (!(view->tcp_flags & TCP_RST))
+			tcp_send_reset_to(stack, segment->port, view, segment->eth, now_ns);
 		return;
 	}
 	if ((view->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN) {
@@ -136,13 +162,26 @@ void stack_input_chain(struct stack *stack, uint16_t port, uint32_t frame, uint3
 		.frames = frame,
 		.port = port,
 	};
+	/* the parser, shared with BPF code, knows no const */
+	uint8_t *packet = (uint8_t *)segment.eth;
+	struct cursor whole = {.start = packet,
+			       .pos = packet,
+			       .end = packet + stack_frame(stack, frame)->len,
+			       .packet_bytes = packet_bytes};
+	bool is_tcp;
 	enum drop_reason reason;
 
 	stack->counters.packets_in++;
-	reason = packet_take_apart(stack, &segment, packet_bytes, checksum_ok);
+	reason = packet_parse_part(whole.start, whole.end, packet_bytes, &segment.view);
+	if (!reason)
+		reason = packet_check_view(&segment.view);
+	is_tcp = segment.view.l4_proto == IPPROTO_TCP;
+	if (!reason)
+		reason = is_tcp ? packet_take_apart(stack, &segment, checksum_ok)
+				: packet_answer_other(stack, &segment, &whole, now_ns);
 	if (reason)
 		stack->counters.dropped[reason]++;
-	else
+	else if (is_tcp)
 		packet_deliver(stack, &segment, now_ns);
 	flow_put_list(stack, &segment.frames);
 }

@@ -34,6 +34,7 @@
 
 struct stack;
 struct flow;
+struct packet_view;
 
 /* A received or sent packet's port; ports are numbered by the worker. */
 struct stack_port {
@@ -42,6 +43,9 @@ struct stack_port {
 	/* Virtual device (veth, tap): a TCP checksum field that holds just the folded pseudo-header sum is the
 	 * local sender's CHECKSUM_PARTIAL and is accepted. */
 	bool partial_checksum_ok;
+	/* It writes TCP checksums and cuts packets into segments: it is given packets of several segments (GSO), and
+	 * the TCP checksum field of all packets is zero. */
+	bool offload;
 };
 
 enum flow_end {
@@ -63,13 +67,22 @@ enum flow_refusal {
 	REFUSE_SILENTLY,
 };
 
+/* What becomes of a packet that belongs to no flow. */
+enum stack_judgement {
+	STACK_TAKE,   /* a SYN opens a flow, other TCP is answered with RST */
+	STACK_REJECT, /* TCP: RST; else ICMP, administratively prohibited */
+	STACK_IGNORE,
+};
+
 struct stack_callbacks {
 	void *ctx;
 	/*
 	 * Sends frame bytes [off, off+len) out of `port`. 0: taken, the frame is marked by frame_tx_start().
 	 * -EAGAIN: the ring is full, nothing happened; stack_flush() will try data again.
+	 * segment_bytes: not 0 on ports with `offload` only: the payload of each segment that the packet is to be cut
+	 * into; the last may be shorter.
 	 */
-	int (*transmit)(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len);
+	int (*transmit)(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes);
 	void (*flow_opened)(void *ctx, struct flow *flow);
 	void (*flow_established)(void *ctx, struct flow *flow);
 	void (*flow_readable)(void *ctx, struct flow *flow); /* more in-order payload, or the client's FIN is next */
@@ -77,6 +90,19 @@ struct stack_callbacks {
 	void (*flow_closed)(void *ctx, struct flow *flow, enum flow_end why);
 	/* The client sent its SYN again while the flow is held; the owner may answer or end it. NULL: not wanted. */
 	void (*flow_syn_again)(void *ctx, struct flow *flow);
+	/*
+	 * May a packet that belongs to no flow have an answer? `has_port`: view->dport is known. NULL: all TCP is
+	 * taken, and nothing else is expected.
+	 */
+	enum stack_judgement (*judge)(void *ctx, const struct packet_view *view, bool has_port);
+	/* The flow's slot is free from now on, TIME_WAIT is over; opened, refused or handed over. NULL: not wanted. */
+	void (*flow_released)(void *ctx, struct flow *flow);
+};
+
+/* Of the settings below, those that can be changed while flows live. Timers that run go on as they were started. */
+struct stack_limits {
+	uint32_t half_open, half_open_per_source;
+	uint64_t handshake_timeout_ns, idle_timeout_ns, time_wait_ns;
 };
 
 struct stack_settings {
@@ -123,6 +149,7 @@ struct stack_settings {
 	X(paws_rejected)                                                                                               \
 	X(challenge_acks)                                                                                              \
 	X(resets_sent)                                                                                                 \
+	X(rule_rejected) /* packets of no flow that a rule answers with RST or ICMP */                                 \
 	X(icmp_sent)                                                                                                   \
 	X(no_flow)  /* a segment that belongs to no flow: answered with RST */                                         \
 	X(no_frame) /* nothing could be sent: pool empty */                                                            \
@@ -150,6 +177,8 @@ struct stack_gauges {
 struct stack *stack_create(const struct stack_settings *settings, struct frame_pool *pool,
 			   const struct stack_callbacks *callbacks, uint64_t now_ns);
 void stack_destroy(struct stack *stack);
+
+void stack_set_limits(struct stack *stack, const struct stack_limits *limits);
 
 /* Declares port `port` (< STACK_MAX_PORTS), or changes its MTU or MAC. */
 #define STACK_MAX_PORTS 8
@@ -209,11 +238,12 @@ bool stack_transmit_segment(struct stack *stack, uint16_t port, const struct bui
 			    const struct build_segment *segment, const void *payload, uint16_t payload_bytes);
 
 /*
- * In-order payload from the client, in place. Fills up to `max` iovecs from byte `skip` of the receive queue on;
- * returns how many were filled. The memory stays valid until stack_consume() passes over it or flow_closed.
+ * In-order payload from the client, in place. Fills up to `max` iovecs from byte `skip` of the receive queue on, none
+ * after the one that makes `max_bytes` full; returns how many were filled. The memory stays valid until stack_consume()
+ * passes over it or flow_closed.
  */
 uint32_t stack_peek(const struct stack *stack, const struct flow *flow, uint32_t skip_bytes, struct iovec *iov,
-		    uint32_t max);
+		    uint32_t max_bytes, uint32_t max);
 /* Bytes that stack_peek() can show. */
 uint32_t stack_readable_bytes(const struct flow *flow);
 /* True once the client's FIN is next: everything it ever sends is in the receive queue (or consumed). */
@@ -227,14 +257,15 @@ void stack_consume(struct stack *stack, struct flow *flow, uint32_t bytes, uint6
  */
 uint32_t stack_take_receive_queue(struct stack *stack, struct flow *flow);
 
-/* How many payload bytes the owner may queue now (0: wait for flow_writable). */
+/* How many payload bytes the owner may queue now (0: wait for flow_writable); never just a few. */
 uint32_t stack_send_room(const struct flow *flow);
 /* Largest payload of one segment to this client (negotiated MSS minus the options we always send). */
 uint16_t stack_send_segment_bytes(const struct flow *flow);
 /*
- * Queues payload: frame bytes [off, off+len), off >= FRAME_PAYLOAD_OFFSET, owner FRAME_FLOW from now on. It is sent
- * in place when it fits one segment, else cut by copying. Accepts more than the room (the bridge cannot stop bytes
- * that are already received). May transmit at once; a batch is ended by stack_flush().
+ * Queues payload: frame bytes [off, off+len), off >= FRAME_PAYLOAD_OFFSET, owner FRAME_FLOW from now on. It is sent in
+ * place when it fits one segment, or when the port has `offload`, else cut by copying; a little is copied behind what
+ * waits before it. Accepts more than the room (the bridge cannot stop bytes that are already received). Sent by
+ * stack_flush().
  */
 void stack_send(struct stack *stack, struct flow *flow, uint32_t frame, uint16_t off, uint16_t len, uint64_t now_ns);
 /* Our FIN after everything queued. Further stack_send() is a bug. */

@@ -434,7 +434,7 @@ static void tcp_process(struct stack *stack, struct flow *flow, struct tcp_segme
 	if (flow->generation != generation || flow->state == FLOW_CLOSED)
 		return;
 	tcp_output(stack, flow, now_ns);
-	if (flow->send_blocked && flow->send_queue_bytes < flow->send_limit_bytes / 4 * 3) {
+	if (flow->send_blocked && flow->send_queue_bytes < flow->send_limit_bytes / 4 * 3 && stack_send_room(flow)) {
 		flow->send_blocked = false;
 		stack->callbacks.flow_writable(stack->callbacks.ctx, flow);
 	}

@@ -55,7 +55,7 @@ static int bpfload_prepare_maps(struct bpf_object *object, const int maps[MAP_CO
 			return -ENOENT;
 		if (maps[i] >= 0)
 			err = bpf_map__reuse_fd(map, maps[i]);
-		else if (i == MAP_FLOWS)
+		else if (i == MAP_FLOWS || i == MAP_DIRECT_FLOWS)
 			err = bpf_map__set_max_entries(map, max_flows);
 		else if (i == MAP_FLOW_KEYS)
 			err = bpf_map__set_max_entries(map, max_flows * FLOW_KEYS_PER_ENTRY);
@@ -180,11 +180,20 @@ int bpfload_adopt_further(struct bpfload *bpf, int ifindex, const char *ifname, 
 	return err;
 }
 
+/* Spliced ones: what was relayed ended with its daemon, whatever keys it left. */
 static bool bpfload_has_flows(const int maps[MAP_COUNT])
 {
-	struct flow_key key;
+	struct flow_key key, next;
+	struct flow_ref ref;
 
-	return !bpf_map_get_next_key(maps[MAP_FLOW_KEYS], NULL, &key);
+	if (bpf_map_get_next_key(maps[MAP_FLOW_KEYS], NULL, &next))
+		return false;
+	do {
+		key = next;
+		if (!bpf_map_lookup_elem(maps[MAP_FLOW_KEYS], &key, &ref) && ref.index != FLOW_INDEX_RELAYED)
+			return true;
+	} while (!bpf_map_get_next_key(maps[MAP_FLOW_KEYS], &key, &next));
+	return false;
 }
 
 /* Pinned maps belong to the namespace whose interfaces and sockets their flows use. */
@@ -223,6 +232,7 @@ static int bpfload_inherit(struct bpfload *bpf, const struct bpfload_settings *s
 			 entries, settings->max_flows);
 		bpf->inherited = true;
 	} else {
+		bpf->replaced_cfg_id = bpfload_map_id(bpf->maps[MAP_CFG]);
 		bpfload_close_maps(bpf->maps);
 		bpfload_unpin_maps(bpf->pin);
 	}

@@ -43,7 +43,10 @@ bool bpfload_inherited(const struct bpfload *bpf);
 /* Checks that a further interface with `attach: external` has the same program maps. */
 int bpfload_adopt_further(struct bpfload *bpf, int ifindex, const char *ifname, char *error, uint32_t error_bytes);
 
-/* Writes the settings; with abi_version set the programs stop passing everything. */
+/*
+ * Writes the settings; with abi_version set the programs stop passing everything. What they say about rules is
+ * rulemap.c's: it stays as it is.
+ */
 int bpfload_configure(struct bpfload *bpf, const struct bpf_cfg *cfg);
 int bpfload_read_owner(const struct bpfload *bpf, struct bpf_owner *out);
 int bpfload_write_owner(struct bpfload *bpf, const struct bpf_owner *owner);
@@ -62,6 +65,8 @@ int bpfload_set_device(struct bpfload *bpf, int ifindex, bool takes_xdp);
 int bpfload_read_counters(struct bpfload *bpf, uint64_t counters[PACKET_COUNTER_COUNT]);
 /* Descriptors of the tables of flows, owned by `bpf`; *entries: their size. */
 void bpfload_flow_maps(const struct bpfload *bpf, int *keys_fd, int *flows_fd, int *reports_fd, uint32_t *entries);
+/* The same for the settings and the tables of rules. */
+void bpfload_rule_maps(const struct bpfload *bpf, int *cfg_fd, int *sets_fd, int *ranges_fd);
 
 /*
  * Attaches XDP to an interface (loaded programs only). With generic = false native mode is tried alone. A program of
@@ -74,7 +79,10 @@ int bpfload_attach_tc(struct bpfload *bpf, int ifindex, const char *ifname, enum
 		      uint32_t error_bytes);
 /* "tcx" or "clsact": how the last one was attached. */
 const char *bpfload_tc_kind(const struct bpfload *bpf);
-/* Links pinned by an earlier daemon for interfaces that this one did not attach to are removed. */
+/*
+ * Takes away what an earlier daemon with these pins has left on interfaces that this one did not attach to: pinned
+ * links, clsact filters, XDP programs (those that were loaded by hand stay).
+ */
 void bpfload_remove_leftovers(struct bpfload *bpf);
 /* Takes what a daemon that is gone has left on an interface: its clsact filters, and with `xdp` its XDP program. */
 void bpfload_clear_interface(int ifindex, bool xdp);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "bpfload.h"
+#include "rules_abi.h"
 
 #define BPFLOAD_PROGRAM "socksplice_xdp"
 #define BPFLOAD_MAX_ATTACHED 64
@@ -24,6 +25,10 @@
 	X(FLOWS, flows, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct flow_entry), 0)                                           \
 	X(REPORTS, reports, BPF_MAP_TYPE_RINGBUF, 0, 0, 0)                                                             \
 	X(COUNTERS, counters, BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, PACKET_COUNTER_COUNT)                                   \
+	X(RULE_SETS, rule_sets, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct rules_header), RULES_SLOTS)                       \
+	X(RULE_RANGES, rule_ranges, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct rules_range), RULES_SLOTS *RULES_MAX_RANGES)  \
+	X(RULE_CACHE, rule_cache, BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct rules_cached), RULES_CACHE_ENTRIES)      \
+	X(DIRECT_FLOWS, direct_flows, BPF_MAP_TYPE_LRU_HASH, sizeof(struct flow_key), 1, 0)                            \
 	X(TAPS, taps, BPF_MAP_TYPE_DEVMAP, 4, 4, CFG_MAX_PORTS)                                                        \
 	X(OWNER, owner, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bpf_owner), 1)                                            \
 	X(TAP_EXITS, tap_exits, BPF_MAP_TYPE_HASH, 4, 4, CFG_MAX_PORTS)
@@ -63,8 +68,9 @@ struct bpfload {
 	int program_fd;      /* XDP */
 	int maps[MAP_COUNT]; /* own descriptors */
 	bool external;
-	bool inherited;          /* the maps were pinned by an earlier daemon */
-	char pin[PIN_MAX_BYTES]; /* empty: nothing is pinned */
+	bool inherited;           /* the maps were pinned by an earlier daemon */
+	uint32_t replaced_cfg_id; /* of the maps of another size that were pinned here; 0: there were none */
+	char pin[PIN_MAX_BYTES];  /* empty: nothing is pinned */
 	int pin_fd;
 	struct bpfload_attachment attached[BPFLOAD_MAX_ATTACHED];
 	uint32_t attached_count;

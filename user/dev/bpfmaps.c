@@ -164,9 +164,14 @@ static int bpfload_write(int fd, const void *key, const void *value)
 
 int bpfload_configure(struct bpfload *bpf, const struct bpf_cfg *cfg)
 {
+	struct bpf_cfg before, after = *cfg;
 	uint32_t zero = 0;
 
-	return bpfload_write(bpf->maps[MAP_CFG], &zero, cfg);
+	if (bpf_map_lookup_elem(bpf->maps[MAP_CFG], &zero, &before))
+		return -errno;
+	after.rules = before.rules;
+	after.rules_last = before.rules_last;
+	return bpfload_write(bpf->maps[MAP_CFG], &zero, &after);
 }
 
 int bpfload_read_owner(const struct bpfload *bpf, struct bpf_owner *out)
@@ -282,4 +287,11 @@ void bpfload_flow_maps(const struct bpfload *bpf, int *keys_fd, int *flows_fd, i
 	*flows_fd = bpf->maps[MAP_FLOWS];
 	*reports_fd = bpf->maps[MAP_REPORTS];
 	*entries = bpfload_map_entries(bpf->maps[MAP_FLOWS]);
+}
+
+void bpfload_rule_maps(const struct bpfload *bpf, int *cfg_fd, int *sets_fd, int *ranges_fd)
+{
+	*cfg_fd = bpf->maps[MAP_CFG];
+	*sets_fd = bpf->maps[MAP_RULE_SETS];
+	*ranges_fd = bpf->maps[MAP_RULE_RANGES];
 }

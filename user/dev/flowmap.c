@@ -83,6 +83,33 @@ int flowmap_add_key(struct flowmap *map, const struct flow_key *key, uint32_t in
 	return bpf_map_update_elem(map->keys_fd, key, &ref, BPF_NOEXIST) ? -errno : 0;
 }
 
+int flowmap_add_relayed(struct flowmap *map, const struct flow_key *key, bool known)
+{
+	const struct flow_ref ref = {.index = FLOW_INDEX_RELAYED};
+
+	return bpf_map_update_elem(map->keys_fd, key, &ref, known ? BPF_ANY : BPF_NOEXIST) ? -errno : 0;
+}
+
+uint32_t flowmap_forget_relayed(struct flowmap *map)
+{
+	struct flow_key key, next, *at = NULL;
+	struct flow_ref ref;
+	uint32_t removed = 0;
+	bool more = !bpf_map_get_next_key(map->keys_fd, NULL, &next);
+
+	while (more) {
+		key = next;
+		at = &key;
+		/* before it is removed: the walk would start again */
+		more = !bpf_map_get_next_key(map->keys_fd, at, &next);
+		if (bpf_map_lookup_elem(map->keys_fd, &key, &ref) || ref.index != FLOW_INDEX_RELAYED)
+			continue;
+		bpf_map_delete_elem(map->keys_fd, &key);
+		removed++;
+	}
+	return removed;
+}
+
 void flowmap_remove_key(struct flowmap *map, const struct flow_key *key)
 {
 	bpf_map_delete_elem(map->keys_fd, key);

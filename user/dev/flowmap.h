@@ -32,6 +32,13 @@ uint32_t flowmap_poll(struct flowmap *map);
 
 /* 0; -EEXIST: another flow has these addresses; -E2BIG: the table is full. */
 int flowmap_add_key(struct flowmap *map, const struct flow_key *key, uint32_t index, uint32_t direction);
+/*
+ * The flow of this client key is relayed in user space: its packets go there whatever the rules say. `known`: the key
+ * led to an entry until now, and changes at once. 0 or -errno, as above.
+ */
+int flowmap_add_relayed(struct flowmap *map, const struct flow_key *key, bool known);
+/* Removes the keys of flows that an earlier daemon relayed: they ended with it. How many. */
+uint32_t flowmap_forget_relayed(struct flowmap *map);
 void flowmap_remove_key(struct flowmap *map, const struct flow_key *key);
 bool flowmap_find(const struct flowmap *map, const struct flow_key *key, struct flow_ref *out);
 

@@ -145,9 +145,9 @@ void uring_recv(struct uring *uring, union uring_word word, int fd, void *data, 
 	URING_PREP(uring, word, io_uring_prep_recv, fd, data, len, 0);
 }
 
-void uring_recv_bundle(struct uring *uring, union uring_word word, int fd, uint16_t group)
+void uring_recv_bundle(struct uring *uring, union uring_word word, int fd, uint16_t group, uint32_t max_bytes)
 {
-	struct io_uring_sqe *sqe = URING_PREP(uring, word, io_uring_prep_recv_multishot, fd, NULL, 0, 0);
+	struct io_uring_sqe *sqe = URING_PREP(uring, word, io_uring_prep_recv, fd, NULL, max_bytes, 0);
 
 	sqe->flags |= IOSQE_BUFFER_SELECT;
 	sqe->buf_group = group;

@@ -17,8 +17,8 @@
  * with the connection (`left_head`) when the flow is gone.
  *
  * Nothing here is linear in the number of connections. What must be looked at
- * again hangs in a list: DIRTY (payload may be sendable), STARVED (a receive
- * ended for want of buffers).
+ * again hangs in a list: DIRTY (payload may be sendable), RECEIVE (its turn to
+ * receive from the upstream comes).
  *
  * How ends are passed on: the client's FIN becomes SHUT_WR after the last
  * byte, the upstream's FIN becomes ours after the last byte, a reset or
@@ -34,27 +34,31 @@
 #define BRIDGE_RECV_GROUP 1
 /* Somewhat under a second: who asks every second gets a new answer each time. */
 #define BRIDGE_SAMPLE_NS 900000000ull
+/* Of each ring of receive buffers. */
+#define BRIDGE_RECV_BYTES (1u << 20)
+#define BRIDGE_RECV_ENTRIES_MIN 32
 
+/* Few bytes are soon used again, while they are in the CPU's caches. */
 static uint32_t bridge_recv_entries(const struct frame_pool *pool)
 {
-	uint32_t entries = 64;
+	uint32_t entries = BRIDGE_RECV_ENTRIES_MIN;
 
-	while (entries < 1024 && entries * 32 < pool->total)
+	while (entries * 2 * pool->frame_bytes <= BRIDGE_RECV_BYTES && entries * 2 <= pool->total / 32)
 		entries *= 2;
 	return entries;
 }
 
-static int bridge_create_rings(struct bridge *bridge, const uint16_t segment_bytes[2])
+static int bridge_create_rings(struct bridge *bridge, const uint16_t buffer_bytes[2])
 {
 	uint32_t entries = bridge_recv_entries(bridge->pool);
 	int err;
 
 	for (int i = 0; i < BRIDGE_RECV_RINGS; i++) {
-		bridge->rings[i].buffer_bytes = segment_bytes[i];
+		bridge->rings[i].buffer_bytes = buffer_bytes[i];
 		if (!bridge->uring->recv_bundle)
 			continue;
 		err = recvring_create(&bridge->rings[i], bridge->uring, bridge->pool, (uint16_t)(BRIDGE_RECV_GROUP + i),
-				      entries, segment_bytes[i]);
+				      entries, buffer_bytes[i]);
 		if (err)
 			return err;
 	}
@@ -127,10 +131,13 @@ int bridge_create(struct bridge **out, const struct bridge_settings *settings)
 	err = conn_table_create(bridge, config->tcp.max_flows + BRIDGE_EXTRA_CONNS);
 	if (err)
 		goto fail;
-	err = bridge_create_rings(bridge, settings->segment_bytes);
+	err = bridge_create_rings(bridge, settings->buffer_bytes);
 	if (err)
 		goto fail;
 	err = bridge_create_splice(bridge, settings);
+	if (err)
+		goto fail;
+	err = relay_keys_create(&bridge->relay_keys, splice_map(bridge->splice), config->tcp.max_flows);
 	if (err)
 		goto fail;
 	*out = bridge;
@@ -141,6 +148,49 @@ fail:
 	return err;
 }
 
+static struct flow_key bridge_key_of(const struct bridge *bridge, const struct flow *flow)
+{
+	struct flow_info info;
+
+	stack_flow_describe(bridge->stack, flow, &info);
+	return (struct flow_key){.src = info.client.addr,
+				 .dst = info.destination.addr,
+				 .sport = info.client.port,
+				 .dport = info.destination.port};
+}
+
+void bridge_keep_flow(struct bridge *bridge, const struct flow *flow, bool known_key)
+{
+	struct flow_key key;
+
+	/* then the kernel has no rules */
+	if (!bridge->config->performance.enable_ebpf)
+		return;
+	key = bridge_key_of(bridge, flow);
+	if (relay_keys_add(&bridge->relay_keys, stack_flow_index(bridge->stack, flow), &key, known_key))
+		bridge->counters.relay_keys_missing++;
+}
+
+void bridge_flow_released(struct bridge *bridge, struct flow *flow)
+{
+	uint32_t index = stack_flow_index(bridge->stack, flow);
+	struct flow_key key;
+
+	if (!bridge->relay_keys.held[index])
+		return;
+	key = bridge_key_of(bridge, flow);
+	relay_keys_remove(&bridge->relay_keys, index, &key);
+}
+
+/* What rests in TIME_WAIT at the end still has its key. */
+static void bridge_forget_flows(struct bridge *bridge)
+{
+	for (uint32_t i = 0; bridge->stack && i < bridge->relay_keys.count; i++)
+		if (bridge->relay_keys.held[i] && stack_flow_at(bridge->stack, i))
+			bridge_flow_released(bridge, stack_flow_at(bridge->stack, i));
+	relay_keys_destroy(&bridge->relay_keys);
+}
+
 void bridge_destroy(struct bridge *bridge)
 {
 	if (!bridge)
@@ -148,6 +198,9 @@ void bridge_destroy(struct bridge *bridge)
 	for (int i = 0; i < BRIDGE_RECV_RINGS; i++)
 		recvring_destroy(&bridge->rings[i]);
 	conn_table_destroy(bridge);
+	bridge_forget_flows(bridge);
+	rules_free(bridge->rules);
+	rules_free(bridge->rules_before);
 	splice_destroy(bridge->splice);
 	upstream_release(&bridge->upstream);
 	free(bridge->early_data);
@@ -202,14 +255,16 @@ static void bridge_trace_opened(struct bridge *bridge, struct conn *conn)
 
 void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 {
+	struct rules_verdict verdict = bridge_decide_flow(bridge, flow);
 	struct conn *conn;
 	int fd;
 
-	if (bridge->stopping) {
-		bridge_turn_away(bridge, flow, NULL);
+	/* with `accept: early` the rules may have changed since the SYN */
+	if (bridge->stopping || verdict.action != RULES_PROXY) {
+		bridge_turn_away(bridge, flow, "rule");
 		return;
 	}
-	fd = upstream_open_socket(&bridge->upstream);
+	fd = upstream_open_socket(bridge_choose_upstream(bridge, verdict.upstream));
 	if (fd == -EMFILE || fd == -ENFILE) {
 		bridge->counters.dial_no_descriptor++;
 		bridge_turn_away(bridge, flow, "dial_no_descriptor");
@@ -227,6 +282,7 @@ void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 		bridge_turn_away(bridge, flow, "dial_no_slot");
 		return;
 	}
+	conn->wanted_upstream = verdict.upstream;
 	bridge_trace_opened(bridge, conn);
 	if (!offload_prepare(bridge, conn)) {
 		socks_client_refuse(bridge, conn, REFUSE_SILENTLY);
@@ -237,6 +293,8 @@ void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 		socks_client_refuse(bridge, conn, REFUSE_RESET);
 		return;
 	}
+	if (conn->entry == SPLICE_NONE)
+		bridge_keep_flow(bridge, flow, false);
 	socks_client_dial(bridge, conn);
 }
 
@@ -268,8 +326,8 @@ void bridge_flow_writable(struct bridge *bridge, struct flow *flow)
 {
 	struct conn *conn = bridge_conn_of(bridge, flow);
 
-	if (conn)
-		relay_receive_start(bridge, conn);
+	if (conn && conn->state == CONN_RELAYING)
+		conn_list_add(bridge, CONN_LINK_RECEIVE, conn);
 }
 
 void bridge_flow_closed(struct bridge *bridge, struct flow *flow, enum flow_end why)
@@ -343,35 +401,24 @@ static void bridge_timer(void *ctx, struct wheel_timer *timer, uint64_t now_ns)
 		socks_client_timed_out(bridge, conn);
 }
 
-static void bridge_feed_starved(struct bridge *bridge)
-{
-	struct conn_list *list = &bridge->lists[CONN_LINK_STARVED];
-	uint32_t last = list->tail;
-	bool more = last != CONN_NONE;
-
-	/* one pass: who starves again is appended behind `last` */
-	while (more) {
-		more = list->head != last;
-		relay_receive_start(bridge, conn_list_take(bridge, CONN_LINK_STARVED));
-	}
-}
-
 void bridge_flush(struct bridge *bridge, uint32_t reserve_frames)
 {
 	struct conn *conn;
-	uint32_t added = 0;
 
+	bridge->reserve_frames = reserve_frames;
 	while ((conn = conn_list_take(bridge, CONN_LINK_DIRTY)))
 		relay_send_start(bridge, conn);
 	if (bridge->uring->recv_bundle)
 		for (int i = 0; i < BRIDGE_RECV_RINGS; i++)
-			added += recvring_refill(&bridge->rings[i], reserve_frames);
-	else
-		added = frame_pool_free(bridge->pool) > reserve_frames;
-	if (added)
-		bridge_feed_starved(bridge);
+			recvring_refill(&bridge->rings[i], reserve_frames);
+	relay_receive_waiting(bridge);
 	splice_run(bridge->splice, bridge->now_ns);
 	wheel_expire(&bridge->wheel, bridge->now_ns, bridge_timer, bridge);
+}
+
+bool bridge_has_work(const struct bridge *bridge)
+{
+	return relay_may_receive(bridge);
 }
 
 uint64_t bridge_next_timer_ns(const struct bridge *bridge)

@@ -12,6 +12,7 @@
 #include "cfg_abi.h"
 #include "config.h"
 #include "flow_record.h"
+#include "rules.h"
 #include "splice.h"
 #include "stack.h"
 #include "trace.h"
@@ -50,9 +51,10 @@
 	X(upstream_send_bytes)                                                                                         \
 	X(upstream_receives) /* recv completions that brought payload */                                               \
 	X(upstream_receive_bytes)                                                                                      \
-	X(receive_arms)       /* multishot receives started */                                                         \
+	X(receive_arms)       /* receives started */                                                                   \
 	X(receive_pauses)     /* back-pressure from a slow client */                                                   \
 	X(receive_no_buffers) /* no frame was free for what the upstream sent; it waits in the socket */               \
+	X(relay_keys_missing) /* relayed flows that could not be entered: a change of the rules may end them */        \
 	X(stale_completions)
 
 struct bridge_counters {
@@ -92,7 +94,7 @@ struct bridge_settings {
 	struct uring *uring;
 	struct frame_pool *pool;
 	struct bpfload *bpf;
-	uint16_t segment_bytes[2]; /* payload of a full segment over IPv4 and over IPv6, for the receive buffers */
+	uint16_t buffer_bytes[2]; /* payload of a receive buffer: whole segments over IPv4, and over IPv6 */
 	struct bridge_faults faults;
 	const struct flow_recorder *recorder; /* NULL: ends of flows are not recorded */
 	void *ctx;
@@ -113,6 +115,10 @@ void bridge_flow_readable(struct bridge *bridge, struct flow *flow);
 void bridge_flow_writable(struct bridge *bridge, struct flow *flow);
 void bridge_flow_closed(struct bridge *bridge, struct flow *flow, enum flow_end why);
 void bridge_flow_syn_again(struct bridge *bridge, struct flow *flow);
+enum stack_judgement bridge_judge(struct bridge *bridge, const struct packet_view *view, bool has_port);
+void bridge_flow_released(struct bridge *bridge, struct flow *flow);
+/* New packets are judged by `rules` from now on (NULL: no rules); the bridge owns the set. */
+void bridge_set_rules(struct bridge *bridge, struct rules_set *rules, uint64_t now_ns);
 void bridge_set_stack(struct bridge *bridge, struct stack *stack);
 
 /* The time that all call-backs and completions up to the next call happen at. */
@@ -121,6 +127,8 @@ void bridge_set_time(struct bridge *bridge, uint64_t now_ns);
 void bridge_complete(struct bridge *bridge, union uring_word word, int32_t res, uint32_t flags);
 /* Once per loop, after input: starts the sends that became possible, refills receive buffers, runs timers. */
 void bridge_flush(struct bridge *bridge, uint32_t reserve_frames);
+/* Something is left to do that no completion and no timer will tell of: call again without sleeping. */
+bool bridge_has_work(const struct bridge *bridge);
 uint64_t bridge_next_timer_ns(const struct bridge *bridge);
 /* Resets up to `max` flows toward client and upstream; returns how many were left to do before. */
 uint32_t bridge_reset_some(struct bridge *bridge, uint32_t max);

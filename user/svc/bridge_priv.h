@@ -8,6 +8,8 @@
 
 #include "bridge.h"
 #include "recvring.h"
+#include "relay_keys.h"
+#include "rules.h"
 #include "socks.h"
 #include "splice.h"
 #include "trace.h"
@@ -48,7 +50,7 @@ enum conn_op {
 };
 
 /* Lists through conn.links. */
-enum conn_link { CONN_LINK_DIRTY, CONN_LINK_STARVED, CONN_LINK_COUNT };
+enum conn_link { CONN_LINK_DIRTY, CONN_LINK_RECEIVE, CONN_LINK_COUNT };
 
 struct conn {
 	uint8_t state;
@@ -57,19 +59,20 @@ struct conn {
 	bool upstream_ended; /* the upstream sent FIN */
 	bool sending;        /* a sendmsg is in flight */
 	bool receiving;      /* a receive or poll is armed */
-	bool pausing;        /* the receive is being cancelled because the client has no room */
 	bool cancelling;
 	bool handling;     /* a completion is being handled */
 	bool client_ended; /* the flow is gone in order: what it left is still sent */
 	bool traced;
 	bool linked[CONN_LINK_COUNT];
-	uint8_t ring; /* index of the receive ring */
+	uint8_t ring;            /* index of the receive ring */
+	uint8_t receive_buffers; /* that the last reception filled */
 	uint16_t generation;
 	uint16_t in_flight; /* completions that will still come */
 	uint32_t next[CONN_LINK_COUNT];
 	int fd;
 	struct flow *flow; /* NULL once it is gone */
 	uint32_t flow_index;
+	int32_t wanted_upstream; /* that a rule names; -1: any */
 	/* frames of a gone flow that the kernel still reads, or that the upstream has not taken yet */
 	uint32_t left_head;
 	uint32_t recvmsg_head;         /* frames lent to a recvmsg */
@@ -98,7 +101,7 @@ struct conn {
 #define BRIDGE_EARLY_DATA_BYTES (1u << 20)
 
 struct conn_list {
-	uint32_t head, tail;
+	uint32_t head, tail, count;
 };
 
 struct bridge {
@@ -115,8 +118,9 @@ struct bridge {
 	uint32_t conn_used;
 	uint32_t free_head;
 	uint32_t reset_cursor;
-	bool stopping;        /* no new connections: those there are, are being reset */
-	uint32_t *flow_conns; /* flow index -> connection, CONN_NONE */
+	uint32_t reserve_frames; /* of the pool, that reception leaves alone */
+	bool stopping;           /* no new connections: those there are, are being reset */
+	uint32_t *flow_conns;    /* flow index -> connection, CONN_NONE */
 	struct conn_list lists[CONN_LINK_COUNT];
 	uint32_t state_counts[CONN_STATE_COUNT];
 	struct bridge_counters counters;
@@ -126,6 +130,10 @@ struct bridge {
 	uint8_t *early_data; /* BRIDGE_EARLY_DATA_BYTES */
 	struct bridge_faults faults;
 	struct bridge_settings settings;
+	/* bridge_rules.c; NULL: no rules */
+	struct rules_set *rules, *rules_before;
+	uint64_t rules_overlap_until_ns;
+	struct relay_keys relay_keys;
 };
 
 /* bridge_conn.c: slots */
@@ -146,6 +154,7 @@ void conn_end_completion(struct bridge *bridge, struct conn *conn);
 /* Unties flow and connection; the flow is gone for the connection afterwards. */
 void conn_detach_flow(struct bridge *bridge, struct conn *conn);
 void conn_list_add(struct bridge *bridge, enum conn_link link, struct conn *conn);
+void conn_list_add_first(struct bridge *bridge, enum conn_link link, struct conn *conn);
 struct conn *conn_list_take(struct bridge *bridge, enum conn_link link);
 /* Resets the client; the connection is closing afterwards. */
 void conn_abort(struct bridge *bridge, struct conn *conn);
@@ -201,12 +210,24 @@ bool offload_is_pending(const struct conn *conn);
 /* bridge.c */
 void bridge_flush_transmissions(struct bridge *bridge);
 
+/* This flow is relayed: its client's packets come up from now on, whatever the rules say. */
+void bridge_keep_flow(struct bridge *bridge, const struct flow *flow, bool known_key);
+
+/* bridge_rules.c */
+struct rules_verdict bridge_decide_flow(const struct bridge *bridge, const struct flow *flow);
+/* The upstream of a new connection; `wanted`: index of the one that a rule names, or -1. */
+struct upstream *bridge_choose_upstream(struct bridge *bridge, int32_t wanted);
+
 /* bridge_relay.c: payload */
 void relay_begin(struct bridge *bridge, struct conn *conn);
 void relay_send_start(struct bridge *bridge, struct conn *conn);
 void relay_sent(struct bridge *bridge, struct conn *conn, int32_t res);
 void relay_receive_start(struct bridge *bridge, struct conn *conn);
 void relay_received(struct bridge *bridge, struct conn *conn, int32_t res, uint32_t flags);
+/* Somebody waits to receive and there are buffers. */
+bool relay_may_receive(const struct bridge *bridge);
+/* Starts the reception of those that wait for it, in order, as far as the buffers go. */
+void relay_receive_waiting(struct bridge *bridge);
 void relay_polled(struct bridge *bridge, struct conn *conn, int32_t res);
 void relay_received_message(struct bridge *bridge, struct conn *conn, int32_t res);
 /* The client's flow ended in order while bytes of it wait for the upstream. */

@@ -21,6 +21,7 @@ enum config_kind {
 	CONFIG_KIND_PORTS,     /* FIRST-LAST: struct config_ports */
 	CONFIG_KIND_ADDRESSES, /* list of addresses, at most `max`; target: array of struct addr, count at
 				  `count_offset` */
+	CONFIG_KIND_RULES,     /* config_rules.c; target: struct config_rules */
 	CONFIG_KIND_NOT_YET,   /* of a later build */
 };
 
@@ -43,6 +44,7 @@ struct config_key {
 	size_t count_offset;
 	const char *empty_word; /* STRING: this word means the empty string */
 	unsigned char required;
+	unsigned char live; /* a reload applies a new value */
 };
 
 extern const struct config_key config_root_keys[];

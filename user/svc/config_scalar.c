@@ -117,3 +117,51 @@ bool config_scalar_ports(const char *text, uint16_t *first, uint16_t *last)
 	*last = (uint16_t)to;
 	return true;
 }
+
+bool config_scalar_port_or_ports(const char *text, uint16_t *first, uint16_t *last)
+{
+	uint32_t port;
+
+	if (!config_scalar_uint(text, &port))
+		return config_scalar_ports(text, first, last);
+	if (!port || port > 65535)
+		return false;
+	*first = *last = (uint16_t)port;
+	return true;
+}
+
+bool config_scalar_prefix(const char *text, struct addr *out, uint8_t *bits)
+{
+	const char *slash = strchr(text, '/');
+	size_t address_bytes = slash ? (size_t)(slash - text) : strlen(text);
+	char address[INET6_ADDRSTRLEN];
+	struct addr addr;
+	uint32_t width, given;
+
+	if (address_bytes >= sizeof(address))
+		return false;
+	memcpy(address, text, address_bytes);
+	address[address_bytes] = 0;
+	if (!config_scalar_addr(address, &addr))
+		return false;
+	width = strchr(address, ':') ? 128 : 32;
+	given = width;
+	if (slash && (!config_scalar_uint(slash + 1, &given) || given > width))
+		return false;
+	*out = addr;
+	*bits = (uint8_t)(128 - width + given);
+	return true;
+}
+
+struct addr config_scalar_mask(const struct addr *addr, uint8_t bits)
+{
+	struct addr masked = *addr;
+
+	for (uint32_t i = 0; i < 16; i++) {
+		uint32_t kept = bits > 8 * i ? bits - 8 * i : 0;
+
+		if (kept < 8)
+			masked.bytes[i] &= (uint8_t)(0xff00 >> kept);
+	}
+	return masked;
+}

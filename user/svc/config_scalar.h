@@ -24,5 +24,13 @@ bool config_scalar_endpoint(const char *text, struct endpoint *out);
 bool config_scalar_addr(const char *text, struct addr *out);
 /* FIRST-LAST, 1..65535, FIRST not behind LAST. */
 bool config_scalar_ports(const char *text, uint16_t *first, uint16_t *last);
+/* FIRST-LAST as above, or one port. */
+bool config_scalar_port_or_ports(const char *text, uint16_t *first, uint16_t *last);
+/*
+ * ADDRESS/BITS, or ADDRESS alone, which is all its bits; IPv4 or IPv6. *bits counts in the 128 of *out. Bits behind
+ * them may be set: config_scalar_mask() clears these.
+ */
+bool config_scalar_prefix(const char *text, struct addr *out, uint8_t *bits);
+struct addr config_scalar_mask(const struct addr *addr, uint8_t bits);
 
 #endif

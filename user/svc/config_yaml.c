@@ -9,19 +9,13 @@
 #include <yaml.h>
 
 #include "config_keys.h"
+#include "config_reader.h"
 #include "config_scalar.h"
 
-/* No honest configuration comes near; a list of millions of nodes would only cost memory. */
-#define CONFIG_MAX_FILE_BYTES (1u << 20)
+/* As many prefixes as rules may have, in IPv6 and one to a line, need half of it. */
+#define CONFIG_MAX_FILE_BYTES (8u << 20)
 
 #define SECOND 1000000000ull
-
-struct config_reader {
-	const char *name;
-	yaml_document_t *document;
-	struct config *out;
-	struct config_error *error;
-};
 
 static const struct config config_defaults = {
 	.on_down = CONFIG_ON_DOWN_DROP,
@@ -47,8 +41,7 @@ static const struct config config_defaults = {
 			.io_uring_entries = 256},
 };
 
-__attribute__((format(printf, 3, 4))) static int config_fail(const struct config_reader *reader,
-							     const yaml_mark_t *mark, const char *fmt, ...)
+int config_fail(const struct config_reader *reader, const yaml_mark_t *mark, const char *fmt, ...)
 {
 	char *text = reader->error->text;
 	int used = snprintf(text, CONFIG_ERROR_BYTES, "%s:%zu:%zu: ", reader->name, mark->line + 1, mark->column + 1);
@@ -59,11 +52,6 @@ __attribute__((format(printf, 3, 4))) static int config_fail(const struct config
 		vsnprintf(text + used, (size_t)(CONFIG_ERROR_BYTES - used), fmt, args);
 	va_end(args);
 	return -EINVAL;
-}
-
-static const char *config_text(const yaml_node_t *node)
-{
-	return (const char *)node->data.scalar.value;
 }
 
 static int config_read_mapping(const struct config_reader *reader, const yaml_node_t *node,
@@ -283,6 +271,8 @@ static int config_read_value(const struct config_reader *reader, const yaml_node
 		return config_read_sequence(reader, value, key, base);
 	case CONFIG_KIND_ADDRESSES:
 		return config_read_addresses(reader, value, key, base);
+	case CONFIG_KIND_RULES:
+		return config_rules_read(reader, value);
 	default:
 		return config_read_scalar(reader, value, key,
 					  key->offset == CONFIG_NO_TARGET ? NULL : base + key->offset);
@@ -416,14 +406,18 @@ static int config_read_document(struct config_reader *reader)
 	if (!root)
 		return config_fail(reader, &start, "the file is empty; interfaces and upstreams are needed");
 	err = config_read_mapping(reader, root, config_root_keys, reader->out, "the configuration");
-	return err ? err : config_check_whole(reader, root);
+	if (!err)
+		err = config_check_whole(reader, root);
+	return err ? err : config_rules_check(reader);
 }
 
 int config_parse(const char *text, size_t bytes, const char *name, struct config *out, struct config_error *error)
 {
 	yaml_parser_t parser;
 	yaml_document_t document;
-	struct config_reader reader = {.name = name, .document = &document, .out = out, .error = error};
+	struct config_rule_marks marks;
+	struct config_reader reader = {
+		.name = name, .document = &document, .out = out, .error = error, .rules = &marks};
 	int err;
 
 	*out = config_defaults;
@@ -449,7 +443,17 @@ int config_parse(const char *text, size_t bytes, const char *name, struct config
 		yaml_document_delete(&document);
 	}
 	yaml_parser_delete(&parser);
+	if (err)
+		config_release(out);
 	return err;
+}
+
+void config_release(struct config *config)
+{
+	free(config->rules.rules);
+	free(config->rules.prefixes);
+	free(config->rules.ports);
+	config->rules = (struct config_rules){0};
 }
 
 int config_load(const char *path, struct config *out, struct config_error *error)
@@ -459,6 +463,7 @@ int config_load(const char *path, struct config *out, struct config_error *error
 	size_t bytes;
 	int err;
 
+	*out = config_defaults;
 	if (!file) {
 		err = -errno;
 		snprintf(error->text, sizeof(error->text), "%s: %s", path, strerror(-err));

@@ -18,9 +18,14 @@ struct config_error {
 	char text[CONFIG_ERROR_BYTES]; /* FILE:LINE:COLUMN: what is wrong, what is allowed */
 };
 
-/* 0, or -EINVAL with the first error; -errno when the file cannot be read. */
+/*
+ * 0, or -EINVAL with the first error; -errno when the file cannot be read. What was read is to be given back by
+ * config_release(); after an error nothing is.
+ */
 int config_load(const char *path, struct config *out, struct config_error *error);
 /* The same for text in memory; `name` stands in messages. */
 int config_parse(const char *text, size_t bytes, const char *name, struct config *out, struct config_error *error);
+/* Frees what the settings have on the heap. Twice does no harm. */
+void config_release(struct config *config);
 
 #endif

@@ -132,7 +132,9 @@ void offload_relay(struct bridge *bridge, struct conn *conn, enum splice_refusal
 
 	offload_count_refusal(bridge, conn, why);
 	__atomic_store_n(&entry->clamp_on, 0, __ATOMIC_SEQ_CST);
-	splice_demote(bridge->splice, conn->entry);
+	splice_demote(bridge->splice, conn->entry, conn->flow != NULL);
+	if (conn->flow)
+		bridge_keep_flow(bridge, conn->flow, true);
 	conn->relayed_after_dial = true;
 	/* an ACK for what the clamp held back, or the server would send it again */
 	if (clamped && !repair_freeze(conn->fd))

@@ -20,10 +20,11 @@
  * An entry is used again only after both keys are gone and it has rested; a
  * key names the generation of the entry that it was made for.
  *
- * Entries outlive the process. The next daemon adopts those that are SPLICED.
+ * Entries outlive the process. The next daemon adopts those that are SPLICED;
+ * those whose interface is no longer configured are reset toward both ends.
  * What was in the middle of a handover lost its socket with the process: both
- * ends of an OPENING flow are reset; a PENDING one just goes, as its client
- * still waits for a SYN-ACK and will ask again.
+ * ends of an OPENING flow are reset; of a PENDING one only the upstream, as
+ * its client still waits for a SYN-ACK and will ask again.
  */
 #include "splice_priv.h"
 
@@ -268,7 +269,7 @@ enum splice_refusal splice_take(struct splice *splice, const struct stack_syn *s
 
 /* --- giving back --- */
 
-static void splice_remove_keys(struct splice *splice, uint32_t index)
+void splice_remove_keys(struct splice *splice, uint32_t index)
 {
 	struct splice_slot *slot = &splice->slots[index];
 	struct flow_key key;
@@ -312,23 +313,28 @@ void splice_release(struct splice *splice, uint32_t index, uint64_t now_ns)
 	splice->in_use--;
 }
 
-void splice_demote(struct splice *splice, uint32_t index)
+void splice_demote(struct splice *splice, uint32_t index, bool keep_client_key)
 {
 	struct splice_slot *slot = &splice->slots[index];
 	struct flow_entry *entry = splice_at(splice, index);
 	struct flow_key key;
 
 	flowmap_move(entry, FLOW_PHASE_RELAYED);
-	if (slot->client_key) {
+	if (slot->client_key && !keep_client_key) {
 		flowmap_key_of(entry, FLOW_UP, &key);
 		flowmap_remove_key(&splice->map, &key);
-		slot->client_key = false;
 	}
+	slot->client_key = false;
 	if (slot->upstream_key && !entry->window_shift) {
 		flowmap_key_of(entry, FLOW_DOWN, &key);
 		flowmap_remove_key(&splice->map, &key);
 		slot->upstream_key = false;
 	}
+}
+
+struct flowmap *splice_map(struct splice *splice)
+{
+	return &splice->map;
 }
 
 /* --- adopting --- */
@@ -350,6 +356,46 @@ static void splice_claim_port(struct splice *splice, uint32_t index)
 	}
 }
 
+/*
+ * Its packets come by interfaces that have programs. An interface that has left the configuration has lost its own:
+ * what went by it would hang until `idle-timeout`.
+ */
+static bool splice_is_reachable(const struct splice *splice, const struct flow_entry *entry)
+{
+	const struct upstream *upstream = splice->upstream;
+
+	return splice->calls.port_of(splice->calls.ctx, entry->half[FLOW_DOWN].ifindex) >= 0 &&
+	       (!upstream->routed || entry->upstream_ifindex == (uint32_t)upstream->route.ifindex);
+}
+
+/* SPLICED, but there is no way to it: both ends are told, unless they have ended it themselves. */
+static void splice_reject(struct splice *splice, uint32_t index)
+{
+	if (splice_is_finished(splice_at(splice, index))) {
+		splice_release(splice, index, splice->now_ns);
+		return;
+	}
+	splice->counters.adopted_unreachable++;
+	splice_kill(splice, index, splice->now_ns);
+}
+
+/*
+ * The socket went with its process. The kernel closed it, unless it was just frozen: then without a word, and only this
+ * RST tells the upstream. Its client has no SYN-ACK yet and asks again.
+ */
+static void splice_abandon_pending(struct splice *splice, uint32_t index)
+{
+	struct flow_entry *entry = splice_at(splice, index);
+
+	if (!entry->has_synack)
+		return;
+	/* what is filled in after the reply: the socket's own numbers, of which all were acknowledged */
+	entry->half[FLOW_UP].ack = entry->clamp;
+	entry->half[FLOW_UP].next_seq = entry->half[FLOW_DOWN].ack;
+	splice_remove_keys(splice, index);
+	splice_reset_upstream(splice, index);
+}
+
 static void splice_adopt(struct splice *splice, uint32_t index)
 {
 	struct splice_slot *slot = &splice->slots[index];
@@ -364,7 +410,10 @@ static void splice_adopt(struct splice *splice, uint32_t index)
 	splice_claim_port(splice, index);
 	switch (entry->phase) {
 	case FLOW_PHASE_SPLICED:
-		splice->counters.adopted++;
+		if (splice_is_reachable(splice, entry))
+			splice->counters.adopted++;
+		else
+			splice_reject(splice, index);
 		return;
 	case FLOW_PHASE_OPENING:
 		splice_record(splice, index, RECORD_END_STOPPED);
@@ -372,6 +421,9 @@ static void splice_adopt(struct splice *splice, uint32_t index)
 		/* the key goes first: the guard lets nothing of an opening flow pass */
 		splice_remove_keys(splice, index);
 		splice_reset_upstream(splice, index);
+		break;
+	case FLOW_PHASE_PENDING:
+		splice_abandon_pending(splice, index);
 		break;
 	default: /* the kernel ended the socket with its process */
 		break;
@@ -391,6 +443,8 @@ void splice_start(struct splice *splice, uint64_t now_ns)
 		if (splice_at(splice, i)->phase != FLOW_PHASE_FREE)
 			last = i + 1;
 	splice->used = last;
+	if (splice->inherited)
+		flowmap_forget_relayed(&splice->map);
 	for (uint32_t i = 0; i < last; i++) {
 		if (splice_at(splice, i)->phase == FLOW_PHASE_FREE || splice_at(splice, i)->phase >= FLOW_PHASE_COUNT)
 			splice_put_slot(splice, i, now_ns);
@@ -401,6 +455,10 @@ void splice_start(struct splice *splice, uint64_t now_ns)
 		log_info("took over %llu spliced flows of an earlier daemon; %llu that were still opening are reset",
 			 (unsigned long long)splice->counters.adopted,
 			 (unsigned long long)splice->counters.adopted_unusable);
+	if (splice->counters.adopted_unreachable)
+		log_warn(
+			"%llu spliced flows of an earlier daemon are reset: their interface is not configured any more",
+			(unsigned long long)splice->counters.adopted_unreachable);
 }
 
 /* --- looking at it --- */
@@ -427,7 +485,7 @@ bool splice_describe(struct splice *splice, uint32_t index, uint64_t now_ns, str
 		.rate_down = slot->rate[FLOW_DOWN],
 		.client_rtt_us = down->rtt_us,
 		.upstream_rtt_us = up->rtt_us,
-		.source_port = be16(up->sport),
+		.source = {.addr = up->src, .port = up->sport},
 		.adopted = slot->adopted,
 	};
 	return true;

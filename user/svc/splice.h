@@ -60,9 +60,10 @@ enum splice_refusal {
 	X(finished_reset)                                                                                              \
 	X(finished_idle)                                                                                               \
 	X(flushed)                                                                                                     \
-	X(adopted)          /* from an earlier daemon */                                                               \
-	X(adopted_unusable) /* of an earlier daemon, in the middle of a handover: reset */                             \
-	X(bytes_up)         /* payload of finished flows */                                                            \
+	X(adopted)             /* from an earlier daemon */                                                            \
+	X(adopted_unusable)    /* of an earlier daemon, in the middle of a handover: reset */                          \
+	X(adopted_unreachable) /* of an earlier daemon, by an interface that is not configured any more: reset */      \
+	X(bytes_up)            /* payload of finished flows */                                                         \
 	X(bytes_down)                                                                                                  \
 	X(packets_up)                                                                                                  \
 	X(packets_down)                                                                                                \
@@ -91,6 +92,7 @@ struct splice_gauges {
 };
 
 struct splice;
+struct flowmap;
 
 struct splice_calls {
 	void *ctx;
@@ -132,8 +134,13 @@ void splice_set_conn(struct splice *splice, uint32_t index, uint32_t conn);
 void splice_set_traced(struct splice *splice, uint32_t index);
 /* Gives everything back: keys, port, entry. Nothing is told to either end. */
 void splice_release(struct splice *splice, uint32_t index, uint64_t now_ns);
-/* The flow is relayed: its client key goes; the upstream's stays while its window needs translation. */
-void splice_demote(struct splice *splice, uint32_t index);
+/*
+ * The flow is relayed: its client key goes, or with `keep_client_key` is left in its place for who makes it that of a
+ * relayed flow (relay_keys.c); the upstream's stays while its window needs translation.
+ */
+void splice_demote(struct splice *splice, uint32_t index, bool keep_client_key);
+/* The kernel's tables; they live as long as the splice. */
+struct flowmap *splice_map(struct splice *splice);
 
 /* RST to one end, by what the entry knows of its sequence numbers. */
 void splice_reset_client(struct splice *splice, uint32_t index);
@@ -151,7 +158,7 @@ struct splice_flow {
 	uint64_t created_ns;
 	uint64_t rate_up, rate_down;             /* bytes a second, over the last seconds */
 	uint32_t client_rtt_us, upstream_rtt_us; /* 0: unknown */
-	uint16_t source_port;
+	struct endpoint source;                  /* what the upstream is dialled from */
 	bool adopted;
 };
 

@@ -130,6 +130,21 @@ bool splice_lives_on(const struct flow_entry *entry)
 	       entry->half[FLOW_DOWN].last_ns > entry->reset_ns;
 }
 
+bool splice_is_finished(const struct flow_entry *entry)
+{
+	return splice_is_over(entry) && !splice_lives_on(entry);
+}
+
+void splice_finish(struct splice *splice, uint32_t index)
+{
+	if (splice_was_reset(splice_at(splice, index)))
+		splice->counters.finished_reset++;
+	else
+		splice->counters.finished++;
+	splice_record(splice, index, RECORD_END_CLOSED);
+	splice_release(splice, index, splice->now_ns);
+}
+
 static void splice_linger_over(void *ctx, struct wheel_timer *timer, uint64_t now_ns)
 {
 	struct splice *splice = ctx;
@@ -137,6 +152,7 @@ static void splice_linger_over(void *ctx, struct wheel_timer *timer, uint64_t no
 	uint32_t index = (uint32_t)(slot - splice->slots);
 	struct flow_entry *entry = splice_at(splice, index);
 
+	(void)now_ns; /* splice->now_ns: the wheel runs from splice_run() */
 	slot->ending = false;
 	if (splice_was_reset(entry) && splice_lives_on(entry)) {
 		__atomic_fetch_and(&entry->half[FLOW_UP].seen, ~(uint32_t)FLOW_SEEN_RST, __ATOMIC_SEQ_CST);
@@ -145,13 +161,7 @@ static void splice_linger_over(void *ctx, struct wheel_timer *timer, uint64_t no
 		splice->counters.revived++;
 		return;
 	}
-	if (splice_was_reset(entry))
-		splice->counters.finished_reset++;
-	else
-		splice->counters.finished++;
-	splice->now_ns = now_ns;
-	splice_record(splice, index, RECORD_END_CLOSED);
-	splice_release(splice, index, now_ns);
+	splice_finish(splice, index);
 }
 
 void splice_forget_next_hop(struct splice *splice)
@@ -197,19 +207,10 @@ static void splice_sample(struct splice *splice, uint32_t index, uint64_t now_ns
 	slot->sampled_ns = now_ns;
 }
 
-/* Ends both sides and gives the entry back. The keys go first: then nothing of the flow is guarded any more. */
-static void splice_kill(struct splice *splice, uint32_t index, uint64_t now_ns)
+void splice_kill(struct splice *splice, uint32_t index, uint64_t now_ns)
 {
-	struct flow_entry *entry = splice_at(splice, index);
-	struct splice_slot *slot = &splice->slots[index];
-	struct flow_key key;
-
+	splice_remove_keys(splice, index);
 	splice_reset_client(splice, index);
-	if (slot->upstream_key) {
-		flowmap_key_of(entry, FLOW_DOWN, &key);
-		flowmap_remove_key(&splice->map, &key);
-		slot->upstream_key = false;
-	}
 	splice_reset_upstream(splice, index);
 	splice_release(splice, index, now_ns);
 }
@@ -276,6 +277,11 @@ uint32_t splice_flush_some(struct splice *splice, uint32_t max, uint64_t now_ns)
 		if (!splice->slots[index].in_use || splice->slots[index].conn != SPLICE_NONE ||
 		    flowmap_phase(splice_at(splice, index)) != FLOW_PHASE_SPLICED)
 			continue;
+		/* it only waits for `linger`: there is nobody to reset */
+		if (splice_is_finished(splice_at(splice, index))) {
+			splice_finish(splice, index);
+			continue;
+		}
 		splice->counters.flushed++;
 		splice_record(splice, index, RECORD_END_FLUSHED);
 		splice_kill(splice, index, now_ns);

@@ -61,6 +61,10 @@ static inline struct flow_entry *splice_at(const struct splice *splice, uint32_t
 	return &splice->map.entries[index];
 }
 
+/* splice.c */
+/* Packets of the flow find it no more. */
+void splice_remove_keys(struct splice *splice, uint32_t index);
+
 /* splice_life.c */
 void splice_on_report(void *splice, const struct flow_report *report);
 bool splice_was_reset(const struct flow_entry *entry);
@@ -73,5 +77,14 @@ void splice_set_rate(struct splice *splice, uint32_t index, uint32_t direction, 
 void splice_record(struct splice *splice, uint32_t index, enum record_end end);
 /* Both ends have spoken after the RST that was thought to end the flow. */
 bool splice_lives_on(const struct flow_entry *entry);
+/* Over, and nothing says that it lives on: its entry only waits for `linger`. */
+bool splice_is_finished(const struct flow_entry *entry);
+/* Counts a finished flow by how it ended, and gives its entry back. */
+void splice_finish(struct splice *splice, uint32_t index);
+/*
+ * Ends both sides and gives the entry back. The keys go first: then nothing is under way any more that the resets would
+ * not know of, and nothing of the flow is guarded.
+ */
+void splice_kill(struct splice *splice, uint32_t index, uint64_t now_ns);
 
 #endif

@@ -44,6 +44,11 @@ int upstream_open_socket(const struct upstream *upstream);
 void upstream_prepare_relay(int fd);
 /* Binds to one of the upstream's own pairs of address and port. 0 or -errno (-EADDRINUSE). */
 int upstream_bind(const struct upstream *upstream, int fd, uint32_t source, uint16_t port);
+/*
+ * The list of upstreams has changed from `running` to `wanted`. true: the change is possible while connections live.
+ * This build has its one upstream from the start to the end.
+ */
+bool upstream_reload(const struct config *running, const struct config *wanted);
 /* Closes; with `reset` the server sees RST instead of FIN. */
 void upstream_close_socket(int fd, int reset);
 

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * What the rules say about a packet of a LAN interface that belongs to no known
+ * flow and is not for the gateway itself. The decision is that of rules_abi.h,
+ * in the set of rules that is in force.
+ *
+ * The last decisions of this CPU are kept: packets of one direct connection
+ * ask the same again and again. An entry names the rule set that it comes from,
+ * so a reload needs not empty them.
+ *
+ * The daemon fills the other slot and then changes `cfg.rules`; it waits until
+ * no program can be at work with the old number before that slot is written
+ * again (rulemap.c).
+ */
+#ifndef SOCKSPLICE_RULES_BPF_H
+#define SOCKSPLICE_RULES_BPF_H
+
+#include "classify.bpf.h"
+#include "rules_abi.h"
+
+/* Odd constants of good mixing: fractions of the golden ratio, of square roots of 2 and 3. */
+#define RULES_MIX_1 0x9e3779b97f4a7c15ull
+#define RULES_MIX_2 0x6a09e667f3bcc909ull
+#define RULES_MIX_3 0xbb67ae8584caa73bull
+
+static __always_inline const struct rules_range *rules_range_of_slot(const void *set, __u32 index)
+{
+	__u32 key = (__u32)(unsigned long)set * RULES_MAX_RANGES + index;
+
+	return bpf_map_lookup_elem(&rule_ranges, &key);
+}
+
+static __always_inline enum rules_action rules_look_up(const struct rules_packet *packet, __u32 number)
+{
+	__u32 slot = number & (RULES_SLOTS - 1);
+	const struct rules_header *header = bpf_map_lookup_elem(&rule_sets, &slot);
+	int rule;
+
+	if (!header)
+		return RULES_PROXY;
+	rule = rules_match(rules_range_of_slot, (const void *)(unsigned long)slot, header, packet);
+	return rule == RULES_NONE ? RULES_PROXY : (enum rules_action)header->action[rule & (RULES_MAX - 1)];
+}
+
+static __always_inline __u32 rules_cache_slot(const struct packet_view *v)
+{
+	__u64 hash = (rules_be64(v->src.words[2], v->src.words[3]) ^ v->dst.words[1]) * RULES_MIX_1;
+
+	hash ^= (rules_be64(v->dst.words[2], v->dst.words[3]) ^ hash >> 29) * RULES_MIX_2;
+	hash ^= (rules_be64(v->src.words[1], v->dport) ^ v->dst.words[0] ^ v->l4_proto) * RULES_MIX_3;
+	return (__u32)(hash >> 40) & (RULES_CACHE_ENTRIES - 1);
+}
+
+static __always_inline int rules_cache_hit(const struct rules_cached *cached, const struct packet_view *v, int has_port,
+					   __u32 number)
+{
+	const struct rules_packet *packet = &cached->packet;
+
+	return cached->rules == number && packet->dport == v->dport && packet->proto == v->l4_proto &&
+	       packet->has_port == has_port && addr_equal(&packet->src, &v->src) && addr_equal(&packet->dst, &v->dst);
+}
+
+/* `has_port`, 0 or 1: v->dport is known, as it is not in a fragment. */
+static __always_inline enum rules_action rules_decide(__u32 number, const struct packet_view *v, int has_port)
+{
+	__u32 slot = rules_cache_slot(v);
+	struct rules_cached *cached = bpf_map_lookup_elem(&rule_cache, &slot);
+
+	if (!cached)
+		return RULES_PROXY;
+	if (rules_cache_hit(cached, v, has_port, number))
+		return (enum rules_action)cached->action;
+	/* filled in place: the stack of the tc program has no room for a copy */
+	cached->rules = 0;
+	cached->packet.src = v->src;
+	cached->packet.dst = v->dst;
+	cached->packet.dport = v->dport;
+	cached->packet.proto = v->l4_proto;
+	cached->packet.has_port = (__u8)has_port;
+	cached->action = rules_look_up(&cached->packet, number);
+	cached->rules = number;
+	return (enum rules_action)cached->action;
+}
+
+static __always_inline enum rules_action rules_decide_number(__u32 number, struct cursor *c, struct packet_view *v)
+{
+	int has_port = 0;
+
+	if (!number)
+		return RULES_PROXY;
+	/* an IPv4-mapped address on an IPv6 packet would be mistaken for IPv4: user space drops it */
+	if (v->ip_version == 6 && (addr_is_ipv4(&v->src) || addr_is_ipv4(&v->dst)))
+		return RULES_PROXY;
+	if (!v->is_fragment && v->l4_proto == IPPROTO_TCP)
+		has_port = 1;
+	else if (!v->is_fragment && v->l4_proto == IPPROTO_UDP)
+		has_port = packet_parse_udp(c, v);
+	return rules_decide(number, v, has_port);
+}
+
+/*
+ * Whatever is no SYN belongs to a connection that was judged when it began. One that was direct is remembered: only its
+ * other packets can then pass against the rules, which begin nothing.
+ */
+static __always_inline enum rules_action rules_respect_live(const struct packet_view *v, enum rules_action action)
+{
+	int begins = (v->tcp_flags & (TCP_FLAG_BYTE_SYN | TCP_FLAG_BYTE_ACK)) == TCP_FLAG_BYTE_SYN;
+	struct flow_key key;
+	__u8 present = 1;
+
+	if (begins != (action == RULES_DIRECT))
+		return action;
+	key = (struct flow_key){.src = v->src, .dst = v->dst, .sport = v->sport, .dport = v->dport};
+	if (begins)
+		bpf_map_update_elem(&direct_flows, &key, &present, BPF_ANY);
+	else if (bpf_map_lookup_elem(&direct_flows, &key))
+		action = RULES_DIRECT;
+	return action;
+}
+
+/* The port is read where there is one; TCP has been parsed by the caller. */
+static __always_inline enum rules_action rules_decide_packet(const struct bpf_cfg *settings, struct cursor *c,
+							     struct packet_view *v)
+{
+	enum rules_action action = rules_decide_number(*(const volatile __u32 *)&settings->rules, c, v);
+
+	return v->l4_proto == IPPROTO_TCP && !v->is_fragment ? rules_respect_live(v, action) : action;
+}
+
+#endif
