@@ -20,7 +20,7 @@ for source in tests/fuzz/*_fuzz.c; do
 	extra=()
 	libraries=(-lyaml)
 	if [ "$name" = control ]; then
-		mapfile -t extra < <(printf '%s\n' user/app/*.c user/dev/*.c user/svc/*.c | grep -v user/svc/config)
+		mapfile -t extra < <(printf '%s\n' user/app/*.c user/dev/*.c user/svc/*.c | grep -vE "user/svc/(config|import)")
 		libraries+=(-ljansson -lbpf -lxdp -luring -lmnl -lnuma -lpthread)
 	fi
 	if ! clang "${flags[@]}" "$source" "${sources[@]}" "${extra[@]}" "${libraries[@]}" -o "$out/$name.bin" >"$out/$name.log" 2>&1; then

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config_scalar.h"
 #include "config_yaml.h"
 #include "ctl.h"
 #include "doctor.h"
@@ -13,6 +14,7 @@
 #include "honour.h"
 #include "import_hev.h"
 #include "run.h"
+#include "top.h"
 
 #define EXIT_USAGE 2
 #define EXIT_CONFIG 3
@@ -31,6 +33,8 @@ static const char main_help[] =
 	"  socksplice status [-c FILE | --control PATH] [--json]   is it working?\n"
 	"  socksplice stats  [-c FILE | --control PATH] [--json]   every counter\n"
 	"  socksplice flows  [-c FILE | --control PATH] [--json]   connections now\n"
+	"  socksplice top    [-c FILE | --control PATH] [--interval SECONDS] [--count N] [--once | --json]\n"
+	"                    live: rates, busiest connections and clients, drops; q ends it\n"
 	"  socksplice trace  [-c FILE | --control PATH] [ADDRESS]  the life of the next connection (of that client)\n"
 	"  socksplice reload [-c FILE | --control PATH] [--json]   the daemon reads its configuration again\n"
 	"  socksplice stop   [-c FILE | --control PATH] [--flush]  ends the daemon; spliced connections live on, with\n"
@@ -45,8 +49,8 @@ static const char main_help[] =
 	"  -h, --help           this text\n"
 	"  -V, --version        the version\n"
 	"\n"
-	"Exit codes: 0 done; 1 failed (run: the log says why; doctor: the daemon would not start here);\n"
-	"2 wrong usage; 3 wrong configuration; 4 no daemon answers; 5 doctor: something would not work.\n";
+	"Exit codes: 0 done; 1 failed (run: the log says why; doctor: the daemon would not start here); 2 wrong usage;\n"
+	"3 wrong configuration; 4 no daemon answers; 5 something does not work (doctor, status).\n";
 
 struct main_options {
 	const char *config_path;
@@ -56,6 +60,7 @@ struct main_options {
 	bool as_json;
 	bool flush;
 	bool strict;
+	struct top_options top;
 };
 
 static struct config main_config;
@@ -168,6 +173,12 @@ static int main_ask(const char *command, const struct main_options *options)
 	}
 	if (options->control_path)
 		path = options->control_path;
+	if (!strcmp(command, "top")) {
+		struct top_options top = options->top;
+
+		top.as_json = options->as_json;
+		return top_run(path, &top);
+	}
 	if (!strcmp(command, "trace"))
 		return ctl_trace(path, options->argument, options->as_json);
 	if (strcmp(command, "stop"))
@@ -188,7 +199,8 @@ static int main_dispatch(const char *command, const struct main_options *options
 	if (!strcmp(command, "import"))
 		return main_import(options);
 	if (!strcmp(command, "status") || !strcmp(command, "stats") || !strcmp(command, "flows") ||
-	    !strcmp(command, "trace") || !strcmp(command, "reload") || !strcmp(command, "stop"))
+	    !strcmp(command, "top") || !strcmp(command, "trace") || !strcmp(command, "reload") ||
+	    !strcmp(command, "stop"))
 		return main_ask(command, options);
 	fprintf(stderr, "socksplice: unknown command \"%s\"; --help lists them\n", command);
 	return EXIT_USAGE;
@@ -205,9 +217,12 @@ int main(int argc, char **argv)
 		{"flush", no_argument, NULL, 'F'},
 		{"strict", no_argument, NULL, 'S'},
 		{"interface", required_argument, NULL, 'I'},
+		{"interval", required_argument, NULL, 'i'},
+		{"count", required_argument, NULL, 'n'},
+		{"once", no_argument, NULL, '1'},
 		{NULL, 0, NULL, 0},
 	};
-	struct main_options options = {0};
+	struct main_options options = {.top = {.interval_ms = 1000, .count = 10}};
 	int option;
 
 	while ((option = getopt_long(argc, argv, "c:hV", long_options, NULL)) != -1) {
@@ -229,6 +244,23 @@ int main(int argc, char **argv)
 			break;
 		case 'S':
 			options.strict = true;
+			break;
+		case 'i':
+			if (!top_parse_interval(optarg, &options.top.interval_ms)) {
+				fprintf(stderr, "socksplice: --interval: seconds from 0.1 to 60 are expected\n");
+				return EXIT_USAGE;
+			}
+			break;
+		case 'n':
+			if (!config_scalar_uint(optarg, &options.top.count) || !options.top.count ||
+			    options.top.count > TOP_MAX_COUNT) {
+				fprintf(stderr, "socksplice: --count: a number from 1 to %d is expected\n",
+					TOP_MAX_COUNT);
+				return EXIT_USAGE;
+			}
+			break;
+		case '1':
+			options.top.once = true;
 			break;
 		case 'h':
 			fputs(main_help, stdout);

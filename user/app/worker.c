@@ -18,6 +18,7 @@
 #include "csum.h"
 #include "log.h"
 #include "faults.h"
+#include "record.h"
 #include "reserve.h"
 #include "route.h"
 
@@ -148,7 +149,16 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	};
 	/* for tests of the path that kernels before 6.10 take */
 	bool allow_bundle = !getenv("SOCKSPLICE_NO_RECV_BUNDLE");
-	int err = uring_create(&worker->uring, config->performance.io_uring_entries, allow_bundle);
+	int err;
+
+	if (config->log_flows[0]) {
+		err = record_create(&worker->record, config->log_flows);
+		if (err)
+			return worker_fail(error, error_bytes, err, "log.flows:", config->log_flows);
+		worker->recorder = (struct flow_recorder){.ctx = worker->record, .put = record_put};
+		settings.recorder = &worker->recorder;
+	}
+	err = uring_create(&worker->uring, config->performance.io_uring_entries, allow_bundle);
 
 	if (err)
 		return worker_fail(error, error_bytes, err,
@@ -315,12 +325,18 @@ void worker_destroy(struct worker *worker)
 	if (worker->netlink_fd >= 0)
 		close(worker->netlink_fd);
 	worker_mailbox_destroy(worker);
+	record_destroy(worker->record);
 	free(worker);
 }
 
 uint32_t worker_port_count(const struct worker *worker)
 {
 	return worker->port_count;
+}
+
+struct record *worker_record(const struct worker *worker)
+{
+	return worker->record;
 }
 
 const struct worker_port *worker_port(const struct worker *worker, uint32_t index)

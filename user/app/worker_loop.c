@@ -125,6 +125,22 @@ static void worker_watch_all(struct worker *worker)
 	worker_watch(worker, WORKER_OP_NETLINK, 0, worker->netlink_fd);
 }
 
+uint32_t worker_batch_limit(const struct worker *worker)
+{
+	return worker->config->performance.enable_batch_processing ? worker->config->performance.batch_size : 1;
+}
+
+static void worker_count_batch(struct worker_batch *batch, uint32_t count, uint32_t limit)
+{
+	if (!count)
+		return;
+	batch->last = count;
+	batch->peak = MAX(batch->peak, count);
+	batch->batches++;
+	batch->packets += count;
+	batch->full += count == limit;
+}
+
 static uint32_t worker_receive_tap(struct worker *worker, uint32_t index, uint32_t batch, uint64_t now_ns)
 {
 	struct tap_packet packets[WORKER_MAX_BATCH];
@@ -137,6 +153,7 @@ static uint32_t worker_receive_tap(struct worker *worker, uint32_t index, uint32
 			stack_input_chain(worker->stack, (uint16_t)index, packets[j].frame, packets[j].bytes,
 					  packets[j].checksum_ok, now_ns);
 		}
+		worker_count_batch(&worker->batch, count, batch);
 		total += count;
 	} while (count == batch && bytes < WORKER_TAP_BYTES_PER_TURN && total < WORKER_PACKETS_PER_TURN);
 	worker->tap_more[index] = count == batch || bytes >= WORKER_TAP_BYTES_PER_TURN;
@@ -153,6 +170,7 @@ static uint32_t worker_receive_xsk(struct worker *worker, uint32_t index, uint32
 		for (uint32_t j = 0; j < count; j++)
 			stack_input(worker->stack, worker->socket_port[index], packets[j].frame, packets[j].off,
 				    packets[j].len, now_ns);
+		worker_count_batch(&worker->batch, count, batch);
 		total += count;
 	} while (count == batch && total < WORKER_PACKETS_PER_TURN);
 	return total;
@@ -160,9 +178,7 @@ static uint32_t worker_receive_xsk(struct worker *worker, uint32_t index, uint32
 
 static uint32_t worker_receive(struct worker *worker, uint64_t now_ns)
 {
-	uint32_t batch =
-		worker->config->performance.enable_batch_processing ? worker->config->performance.batch_size : 1;
-	uint32_t total = 0;
+	uint32_t batch = worker_batch_limit(worker), total = 0;
 
 	for (uint32_t i = 0; i < worker->port_count; i++)
 		if (worker->ports[i].hook == CONFIG_HOOK_TC)

@@ -312,6 +312,8 @@ void stack_flow_describe(const struct stack *stack, const struct flow *flow, str
 		.state = flow_state_name((enum flow_state)flow->state),
 		.bytes_from_client = flow->bytes_from_client,
 		.bytes_to_client = flow->bytes_to_client,
+		.packets_from_client = flow->packets_from_client,
+		.packets_to_client = flow->packets_to_client,
 		.created_ns = flow->created_ns,
 		.srtt_us = (uint32_t)(flow->srtt_ns / 1000),
 		.cwnd_bytes = flow->cwnd_bytes,

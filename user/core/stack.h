@@ -280,6 +280,8 @@ struct flow_info {
 	const char *state;          /* RFC 9293 name, static */
 	uint64_t bytes_from_client; /* payload */
 	uint64_t bytes_to_client;
+	uint64_t packets_from_client; /* as they arrived: one may be of 64 KB */
+	uint64_t packets_to_client;
 	uint64_t created_ns;
 	uint32_t srtt_us;
 	uint32_t cwnd_bytes;

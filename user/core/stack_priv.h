@@ -156,6 +156,7 @@ struct flow {
 	uint64_t created_ns, active_ns, challenge_ns;
 	uint8_t challenges;
 	uint64_t bytes_from_client, bytes_to_client;
+	uint64_t packets_from_client, packets_to_client;
 	uint32_t retransmitted;
 	struct wheel_timer timers[FLOW_TIMER_COUNT];
 };

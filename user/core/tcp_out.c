@@ -128,10 +128,12 @@ bool stack_transmit_segment(struct stack *stack, uint16_t port, const struct bui
 	return false;
 }
 
-static bool tcp_transmit_empty(struct stack *stack, uint16_t port, const struct build_link *link,
-			       const struct build_segment *segment)
+static bool tcp_transmit_empty(struct stack *stack, struct flow *flow, const struct build_segment *segment)
 {
-	return stack_transmit_segment(stack, port, link, segment, NULL, 0);
+	bool sent = stack_transmit_segment(stack, flow->port, &flow->link, segment, NULL, 0);
+
+	flow->packets_to_client += sent;
+	return sent;
 }
 
 static uint16_t tcp_window_field(const struct stack *stack, struct flow *flow)
@@ -164,7 +166,7 @@ void tcp_send_ack(struct stack *stack, struct flow *flow, uint64_t now_ns)
 {
 	struct build_segment segment = tcp_segment(stack, flow, flow->snd_nxt, TCP_ACK, 0, now_ns);
 
-	if (tcp_transmit_empty(stack, flow->port, &flow->link, &segment)) {
+	if (tcp_transmit_empty(stack, flow, &segment)) {
 		tcp_ack_done(stack, flow);
 		return;
 	}
@@ -215,7 +217,7 @@ void tcp_send_synack(struct stack *stack, struct flow *flow, uint64_t now_ns)
 	flow->last_ack_sent = flow->rcv_nxt;
 	if (!flow->rtx_count)
 		flow->synack_sent_ns = now_ns;
-	flow->ack_now = !tcp_transmit_empty(stack, flow->port, &flow->link, &segment);
+	flow->ack_now = !tcp_transmit_empty(stack, flow, &segment);
 	if (flow->ack_now)
 		flow_add_work(stack, flow); /* stack_flush() tries again */
 	tcp_timer_arm(stack, flow, FLOW_TIMER_RETRANSMIT, now_ns + (1000000000ull << MIN(flow->rtx_count, (uint8_t)6)));
@@ -229,7 +231,7 @@ void tcp_send_reset(struct stack *stack, struct flow *flow)
 	if (flow->state == FLOW_HELD)
 		segment.seq = 0;
 	stack->counters.resets_sent++;
-	tcp_transmit_empty(stack, flow->port, &flow->link, &segment);
+	tcp_transmit_empty(stack, flow, &segment);
 }
 
 void tcp_send_reset_to(struct stack *stack, uint16_t port, const struct packet_view *view, const uint8_t *eth,
@@ -260,7 +262,7 @@ void tcp_send_reset_to(struct stack *stack, uint16_t port, const struct packet_v
 			view->seq + view->payload_len + !!(view->tcp_flags & TCP_SYN) + !!(view->tcp_flags & TCP_FIN);
 	}
 	stack->counters.resets_sent++;
-	tcp_transmit_empty(stack, port, &link, &segment);
+	stack_transmit_segment(stack, port, &link, &segment, NULL, 0);
 }
 
 /* --- the send queue --- */
@@ -357,6 +359,7 @@ bool tcp_send_frame(struct stack *stack, struct flow *flow, uint32_t index, uint
 		flow_add_work(stack, flow);
 		return false;
 	}
+	flow->packets_to_client++;
 	tcp_ack_done(stack, flow);
 	tcp_frame_sent(stack, flow, index, now_ns);
 	return true;
@@ -366,7 +369,7 @@ bool tcp_send_fin(struct stack *stack, struct flow *flow, uint64_t now_ns)
 {
 	struct build_segment segment = tcp_segment(stack, flow, flow->snd_queued, TCP_ACK | TCP_FIN, 0, now_ns);
 
-	if (!tcp_transmit_empty(stack, flow->port, &flow->link, &segment)) {
+	if (!tcp_transmit_empty(stack, flow, &segment)) {
 		flow_add_work(stack, flow);
 		return false;
 	}

@@ -42,6 +42,8 @@ struct uring {
 	uint32_t messages_used;
 	struct uring_message *messages; /* URING_MESSAGES */
 	uint64_t submits, completions, waits;
+	uint32_t queued, peak; /* entries that the last submission took, and the most that one did */
+	uint64_t full;         /* times that the queue had to be submitted to make room */
 };
 
 /*

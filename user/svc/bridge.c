@@ -32,6 +32,8 @@
 /* Connections that still close may outnumber flows for a moment. */
 #define BRIDGE_EXTRA_CONNS 1024
 #define BRIDGE_RECV_GROUP 1
+/* Somewhat under a second: who asks every second gets a new answer each time. */
+#define BRIDGE_SAMPLE_NS 900000000ull
 /* Of each ring of receive buffers. */
 #define BRIDGE_RECV_BYTES (1u << 20)
 #define BRIDGE_RECV_ENTRIES_MIN 32
@@ -89,6 +91,7 @@ static int bridge_create_splice(struct bridge *bridge, const struct bridge_setti
 {
 	const struct splice_calls calls = {.ctx = bridge,
 					   .trace = &bridge->trace,
+					   .recorder = settings->recorder,
 					   .handover = bridge_handover,
 					   .port_of = bridge_port_of,
 					   .ifindex_of = bridge_ifindex_of};
@@ -228,8 +231,9 @@ static struct conn *bridge_conn_of(const struct bridge *bridge, const struct flo
 }
 
 /* No connection could be made for want of something here: counted by the caller. */
-static void bridge_turn_away(struct bridge *bridge, struct flow *flow)
+static void bridge_turn_away(struct bridge *bridge, struct flow *flow, const char *why)
 {
+	bridge_record_turned_away(bridge, flow, why);
 	if (bridge->config->tcp.accept == CONFIG_ACCEPT_EARLY)
 		stack_abort(bridge->stack, flow, bridge->now_ns);
 	else
@@ -257,23 +261,25 @@ void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 
 	/* with `accept: early` the rules may have changed since the SYN */
 	if (bridge->stopping || verdict.action != RULES_PROXY) {
-		bridge_turn_away(bridge, flow);
+		bridge_turn_away(bridge, flow, "rule");
 		return;
 	}
 	fd = upstream_open_socket(bridge_choose_upstream(bridge, verdict.upstream));
+	if (fd == -EMFILE || fd == -ENFILE) {
+		bridge->counters.dial_no_descriptor++;
+		bridge_turn_away(bridge, flow, "dial_no_descriptor");
+		return;
+	}
 	if (fd < 0) {
-		if (fd == -EMFILE || fd == -ENFILE)
-			bridge->counters.dial_no_descriptor++;
-		else
-			bridge->counters.dial_failed++;
-		bridge_turn_away(bridge, flow);
+		bridge->counters.dial_failed++;
+		bridge_turn_away(bridge, flow, "dial_failed");
 		return;
 	}
 	conn = conn_get(bridge, flow, fd);
 	if (!conn) {
 		bridge->counters.dial_no_slot++;
 		upstream_close_socket(fd, 1);
-		bridge_turn_away(bridge, flow);
+		bridge_turn_away(bridge, flow, "dial_no_slot");
 		return;
 	}
 	conn->wanted_upstream = verdict.upstream;
@@ -283,6 +289,7 @@ void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 		return;
 	}
 	if (conn->entry == SPLICE_NONE && bridge->config->tcp.relay == CONFIG_RELAY_SPLICE) {
+		conn->why = "not_spliced";
 		socks_client_refuse(bridge, conn, REFUSE_RESET);
 		return;
 	}
@@ -329,6 +336,8 @@ void bridge_flow_closed(struct bridge *bridge, struct flow *flow, enum flow_end 
 
 	if (!conn)
 		return;
+	if (conn->state != CONN_OPENING)
+		bridge_record_closed(bridge, conn, why);
 	conn_detach_flow(bridge, conn);
 	conn->left_head = stack_take_receive_queue(bridge->stack, flow);
 	if (conn->state == CONN_OPENING)
@@ -498,6 +507,31 @@ void bridge_gauges(const struct bridge *bridge, struct bridge_gauges *out)
 	out->opening = counts[CONN_OPENING];
 	out->relaying = counts[CONN_RELAYING];
 	out->closing = counts[CONN_CLOSING];
+}
+
+void bridge_flow_rates(struct bridge *bridge, const struct flow *flow, uint64_t now_ns, uint64_t rates[2])
+{
+	struct conn *conn = bridge_conn_of(bridge, flow);
+	struct flow_info info;
+	uint64_t since_ns;
+
+	rates[FLOW_UP] = rates[FLOW_DOWN] = 0;
+	if (!conn)
+		return;
+	stack_flow_describe(bridge->stack, flow, &info);
+	since_ns = conn->sampled_ns ? conn->sampled_ns : info.created_ns;
+	if (!conn->sampled_ns || now_ns - since_ns >= BRIDGE_SAMPLE_NS) {
+		uint64_t bytes[2] = {[FLOW_UP] = info.bytes_from_client, [FLOW_DOWN] = info.bytes_to_client};
+		uint64_t past_ms = (now_ns - since_ns) / 1000000;
+
+		for (int i = 0; i < 2; i++) {
+			conn->rate[i] = past_ms ? (bytes[i] - conn->sampled_bytes[i]) * 1000 / past_ms : 0;
+			conn->sampled_bytes[i] = bytes[i];
+		}
+		conn->sampled_ns = now_ns;
+	}
+	rates[FLOW_UP] = conn->rate[FLOW_UP];
+	rates[FLOW_DOWN] = conn->rate[FLOW_DOWN];
 }
 
 const char *bridge_flow_refusal(const struct bridge *bridge, const struct flow *flow)

@@ -11,6 +11,7 @@
 #include "bpfload.h"
 #include "cfg_abi.h"
 #include "config.h"
+#include "flow_record.h"
 #include "rules.h"
 #include "splice.h"
 #include "stack.h"
@@ -70,6 +71,16 @@ struct bridge_gauges {
 	uint32_t closing; /* waiting for completions still in flight */
 };
 
+/* How the upstream has answered lately. Times are CLOCK_MONOTONIC, 0: never. */
+struct bridge_health {
+	uint64_t answered_ns; /* a CONNECT was answered, whatever the answer */
+	uint64_t failed_ns;   /* a dial or a handshake failed */
+	uint32_t failures;    /* of these in a row, up to now */
+	uint32_t refusals;    /* CONNECTs in a row that were not granted, up to now */
+	const char *failure;  /* the counter of the last failure, static; NULL: none yet */
+	const char *refusal;  /* of the last answer, static; NULL: it was granted */
+};
+
 struct bridge;
 
 /* Losses that a test asks for. */
@@ -85,6 +96,7 @@ struct bridge_settings {
 	struct bpfload *bpf;
 	uint16_t buffer_bytes[2]; /* payload of a receive buffer: whole segments over IPv4, and over IPv6 */
 	struct bridge_faults faults;
+	const struct flow_recorder *recorder; /* NULL: ends of flows are not recorded */
 	void *ctx;
 	/* Everything that was given to the stack's transmit is on its way when this returns. */
 	void (*flush_transmissions)(void *ctx);
@@ -133,6 +145,12 @@ uint32_t bridge_connections(const struct bridge *bridge);
 
 const struct bridge_counters *bridge_counters(const struct bridge *bridge);
 void bridge_gauges(const struct bridge *bridge, struct bridge_gauges *out);
+const struct bridge_health *bridge_health(const struct bridge *bridge);
+/*
+ * Payload bytes a second of a relayed flow, by direction (FLOW_UP, FLOW_DOWN): since somebody asked before, if that was
+ * a second or more ago, else as told then; at first its average.
+ */
+void bridge_flow_rates(struct bridge *bridge, const struct flow *flow, uint64_t now_ns, uint64_t rates[2]);
 /* Why this flow is not the kernel's, static; NULL: it is on its way there. */
 const char *bridge_flow_refusal(const struct bridge *bridge, const struct flow *flow);
 /* Name of the state of this flow's connection, static. */

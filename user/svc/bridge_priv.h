@@ -79,7 +79,12 @@ struct conn {
 	uint32_t frame;                /* messages of the handshake; FRAME_NONE outside of it */
 	uint16_t early_off, early_len; /* payload that came behind the SOCKS reply, in `frame` */
 	struct wheel_timer timer;
+	uint8_t end;     /* enum record_end, when it is known before the flow ends */
+	const char *why; /* of its record, static */
 	struct socks_handshake handshake;
+
+	/* bridge_flow_rates() */
+	uint64_t sampled_ns, sampled_bytes[2], rate[2];
 
 	/* the handover to the kernel (offload.c) */
 	uint32_t entry;          /* of the splice; SPLICE_NONE: this connection is the relay's */
@@ -119,6 +124,7 @@ struct bridge {
 	struct conn_list lists[CONN_LINK_COUNT];
 	uint32_t state_counts[CONN_STATE_COUNT];
 	struct bridge_counters counters;
+	struct bridge_health health;
 	struct splice *splice;
 	struct trace trace;
 	uint8_t *early_data; /* BRIDGE_EARLY_DATA_BYTES */
@@ -161,6 +167,24 @@ void socks_client_received(struct bridge *bridge, struct conn *conn, int32_t res
 void socks_client_timed_out(struct bridge *bridge, struct conn *conn);
 /* Tells the client that there will be no connection, and closes. */
 void socks_client_refuse(struct bridge *bridge, struct conn *conn, enum flow_refusal how);
+
+/* bridge_record.c: how connections end */
+/* Counts why a connection will not be, for its record too, and whether the upstream is to blame. */
+#define CONN_FAILED(bridge, conn, name, upstreams_fault)                                                               \
+	do {                                                                                                           \
+		(bridge)->counters.name++;                                                                             \
+		bridge_failed(bridge, conn, #name, upstreams_fault);                                                   \
+	} while (0)
+void bridge_failed(struct bridge *bridge, struct conn *conn, const char *why, bool upstreams_fault);
+/* CONNECT was answered; `refusal` is the counter of the answer, NULL when it was granted. */
+void bridge_answered(struct bridge *bridge, struct conn *conn, const char *refusal);
+/* A flow that never got a connection. */
+void bridge_record_turned_away(struct bridge *bridge, const struct flow *flow, const char *why);
+/* The flow of this connection ends; `end` unless something else is known already. Before it is detached. */
+void bridge_record(struct bridge *bridge, const struct conn *conn, enum record_end end);
+void bridge_record_closed(struct bridge *bridge, const struct conn *conn, enum flow_end why);
+/* The connection ends in the middle of its handover. */
+void bridge_record_handover(struct bridge *bridge, const struct conn *conn, enum record_end end);
 
 /* offload.c: handover to the kernel */
 /* Before the dial. false: the client's SYN was answered, the flow is to be dropped without a word. */

@@ -27,6 +27,13 @@
 #define RELAY_TURN_BYTES (384u << 10)
 #define RELAY_SHARE_MIN_BYTES (32u << 10)
 
+static void relay_upstream_reset(struct bridge *bridge, struct conn *conn)
+{
+	bridge->counters.upstream_resets++;
+	conn->end = RECORD_END_UPSTREAM_RESET;
+	conn_abort(bridge, conn);
+}
+
 /* Payload that waits for the upstream: in the flow, or left behind by it. */
 static uint32_t relay_peek(const struct bridge *bridge, const struct conn *conn, struct iovec *iov)
 {
@@ -98,8 +105,7 @@ void relay_sent(struct bridge *bridge, struct conn *conn, int32_t res)
 	if (conn->state == CONN_CLOSING)
 		return;
 	if (res < 0) {
-		bridge->counters.upstream_resets++;
-		conn_abort(bridge, conn);
+		relay_upstream_reset(bridge, conn);
 		return;
 	}
 	bridge->counters.upstream_sends++;
@@ -254,8 +260,7 @@ void relay_received(struct bridge *bridge, struct conn *conn, int32_t res, uint3
 		bridge->counters.receive_no_buffers++;
 		conn_list_add_first(bridge, CONN_LINK_RECEIVE, conn);
 	} else if (res != -ECANCELED) {
-		bridge->counters.upstream_resets++;
-		conn_abort(bridge, conn);
+		relay_upstream_reset(bridge, conn);
 	}
 }
 
@@ -269,7 +274,7 @@ void relay_polled(struct bridge *bridge, struct conn *conn, int32_t res)
 	if (conn->state != CONN_RELAYING || !conn->flow)
 		return;
 	if (res < 0) {
-		conn_abort(bridge, conn);
+		relay_upstream_reset(bridge, conn);
 		return;
 	}
 	message = uring_message(bridge->uring);
@@ -334,8 +339,7 @@ void relay_received_message(struct bridge *bridge, struct conn *conn, int32_t re
 	if (res == 0) {
 		relay_upstream_ended(bridge, conn);
 	} else if (res < 0 && res != -ECANCELED && res != -EAGAIN) {
-		bridge->counters.upstream_resets++;
-		conn_abort(bridge, conn);
+		relay_upstream_reset(bridge, conn);
 	} else {
 		relay_receive_again(bridge, conn);
 	}

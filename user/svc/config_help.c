@@ -69,6 +69,8 @@ const struct config_help config_helps[] = {
 	{"log", "What is written, and where to.", NULL},
 	{"log.level", "The least severe level that is written.", NULL},
 	{"log.file", "`stderr`, or a file, which is appended to.", NULL},
+	{"log.flows", "`off`, or a file: one line of JSON per connection that has ended.", NULL},
+	{"metrics", "`ADDRESS:PORT` or `\"[IPV6]:PORT\"` to serve /metrics (Prometheus) and /healthz on.", "off"},
 	{"performance", "Switches and sizes of single optimisations.", NULL},
 	{"performance.enable_batch_processing", "`false`: packets one by one.", NULL},
 	{"performance.enable_cpu_affinity",

@@ -115,6 +115,7 @@ static const struct config_key tcp_keys[] = {
 static const struct config_key log_keys[] = {
 	{.name = "level", .kind = CONFIG_KIND_CHOICE, TARGET(config, log_level), .choices = level_choices, .live = 1},
 	{.name = "file", .kind = CONFIG_KIND_STRING, TARGET(config, log_file)},
+	{.name = "flows", .kind = CONFIG_KIND_STRING, TARGET(config, log_flows), .empty_word = "off"},
 	END,
 };
 
@@ -187,6 +188,7 @@ const struct config_key config_root_keys[] = {
 	{.name = "tcp", .kind = CONFIG_KIND_MAPPING, .offset = offsetof(struct config, tcp), .keys = tcp_keys},
 	{.name = "control", .kind = CONFIG_KIND_STRING, TARGET(config, control)},
 	{.name = "log", .kind = CONFIG_KIND_MAPPING, .offset = 0, .keys = log_keys},
+	{.name = "metrics", .kind = CONFIG_KIND_ENDPOINT, TARGET(config, metrics)},
 	{.name = "performance",
 	 .kind = CONFIG_KIND_MAPPING,
 	 .offset = offsetof(struct config, performance),
@@ -196,6 +198,5 @@ const struct config_key config_root_keys[] = {
 	NOT_YET("icmp"),
 	NOT_YET("dns"),
 	NOT_YET("socks"),
-	NOT_YET("metrics"),
 	END,
 };

@@ -249,6 +249,7 @@ enum splice_refusal splice_take(struct splice *splice, const struct stack_syn *s
 		return SPLICE_REFUSED_TABLE;
 	splice->slots[index] = (struct splice_slot){.in_use = true, .conn = SPLICE_NONE};
 	splice->in_use++;
+	splice->peak = MAX(splice->peak, splice->in_use);
 	splice_new_entry(splice, index, syn);
 	/* before the keys: who finds the entry must find it in a phase */
 	flowmap_move(splice_at(splice, index), FLOW_PHASE_PENDING);
@@ -298,6 +299,9 @@ void splice_release(struct splice *splice, uint32_t index, uint64_t now_ns)
 	if (slot->has_port)
 		ports_pool_put(&splice->upstream->ports, slot->source, slot->port, now_ns);
 	if (entry->phase == FLOW_PHASE_SPLICED) {
+		splice_count_payload(splice, index);
+		splice_set_rate(splice, index, FLOW_UP, 0);
+		splice_set_rate(splice, index, FLOW_DOWN, 0);
 		splice->counters.bytes_up += entry->half[FLOW_UP].payload_bytes;
 		splice->counters.bytes_down += entry->half[FLOW_DOWN].payload_bytes;
 		splice->counters.packets_up += entry->half[FLOW_UP].packets;
@@ -399,7 +403,10 @@ static void splice_adopt(struct splice *splice, uint32_t index)
 
 	*slot = (struct splice_slot){.in_use = true, .conn = SPLICE_NONE, .adopted = true};
 	slot->client_key = slot->upstream_key = true;
+	for (int i = 0; i < 2; i++)
+		slot->sampled_bytes[i] = entry->half[i].payload_bytes;
 	splice->in_use++;
+	splice->peak = MAX(splice->peak, splice->in_use);
 	splice_claim_port(splice, index);
 	switch (entry->phase) {
 	case FLOW_PHASE_SPLICED:
@@ -409,6 +416,7 @@ static void splice_adopt(struct splice *splice, uint32_t index)
 			splice_reject(splice, index);
 		return;
 	case FLOW_PHASE_OPENING:
+		splice_record(splice, index, RECORD_END_STOPPED);
 		splice_reset_client(splice, index);
 		/* the key goes first: the guard lets nothing of an opening flow pass */
 		splice_remove_keys(splice, index);
@@ -483,6 +491,18 @@ bool splice_describe(struct splice *splice, uint32_t index, uint64_t now_ns, str
 	return true;
 }
 
+bool splice_flow_rates(const struct splice *splice, uint32_t index, struct addr *client, uint64_t rates[2])
+{
+	const struct splice_slot *slot = &splice->slots[index];
+
+	if (index >= splice->used || !slot->in_use || !(slot->rate[FLOW_UP] | slot->rate[FLOW_DOWN]))
+		return false;
+	*client = splice_at(splice, index)->half[FLOW_DOWN].dst;
+	rates[FLOW_UP] = slot->rate[FLOW_UP];
+	rates[FLOW_DOWN] = slot->rate[FLOW_DOWN];
+	return true;
+}
+
 uint32_t splice_entries(const struct splice *splice)
 {
 	return splice->used;
@@ -500,6 +520,9 @@ void splice_gauges(const struct splice *splice, struct splice_gauges *out)
 	*out = (struct splice_gauges){
 		.entries = splice->map.count,
 		.in_use = splice->in_use,
+		.peak = splice->peak,
+		.rate_up = splice->rate[FLOW_UP],
+		.rate_down = splice->rate[FLOW_DOWN],
 		.ports_total = splice->upstream->ports.total,
 		.ports_in_use = splice->upstream->ports.in_use,
 		.ports_exhausted = splice->upstream->ports.exhausted,
