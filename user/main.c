@@ -49,7 +49,8 @@ static const char main_help[] =
 	"  -h, --help           this text\n"
 	"  -V, --version        the version\n"
 	"\n"
-	"Exit codes: 0 done; 1 failed (run: the log says why; doctor: the daemon would not start here); 2 wrong usage;\n"
+	"Exit codes: 0 done; 1 failed (run: the log says why; doctor: the daemon would not start here); 2 wrong "
+	"usage;\n"
 	"3 wrong configuration; 4 no daemon answers; 5 something does not work (doctor, status).\n";
 
 struct main_options {
@@ -209,18 +210,12 @@ static int main_dispatch(const char *command, const struct main_options *options
 int main(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{"config", required_argument, NULL, 'c'},
-		{"control", required_argument, NULL, 'C'},
-		{"json", no_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},
-		{"flush", no_argument, NULL, 'F'},
-		{"strict", no_argument, NULL, 'S'},
-		{"interface", required_argument, NULL, 'I'},
-		{"interval", required_argument, NULL, 'i'},
-		{"count", required_argument, NULL, 'n'},
-		{"once", no_argument, NULL, '1'},
-		{NULL, 0, NULL, 0},
+		{"config", required_argument, NULL, 'c'},   {"control", required_argument, NULL, 'C'},
+		{"json", no_argument, NULL, 'j'},           {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},        {"flush", no_argument, NULL, 'F'},
+		{"strict", no_argument, NULL, 'S'},         {"interface", required_argument, NULL, 'I'},
+		{"interval", required_argument, NULL, 'i'}, {"count", required_argument, NULL, 'n'},
+		{"once", no_argument, NULL, '1'},           {NULL, 0, NULL, 0},
 	};
 	struct main_options options = {.top = {.interval_ms = 1000, .count = 10}};
 	int option;
