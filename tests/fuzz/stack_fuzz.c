@@ -31,16 +31,18 @@ static struct {
 	struct flow *live[FLOWS];
 	uint8_t ring_room;
 	bool abort_in_callback;
+	bool offload;
 	bool may_shut; /* inputs either end directions or send: sending after the end is the owner's bug */
 } f;
 
-static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len)
+static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes)
 {
 	const uint8_t *packet = frame_data(&f.pool, frame) + off;
 
 	(void)ctx;
 	(void)port;
 	assert(off + len <= FRAME_BYTES && len >= 54);
+	assert(f.offload ? segment_bytes < len : !segment_bytes);
 	if (!f.ring_room)
 		return -EAGAIN;
 	f.ring_room--;
@@ -220,7 +222,8 @@ static void do_owner(struct input *in)
 	}
 	index = frame_get(&f.pool, FRAME_FLOW);
 	if (index != FRAME_NONE)
-		stack_send(f.stack, flow, index, FRAME_PAYLOAD_OFFSET, (uint16_t)(1 + take(in, 2) % 1500), f.now_ns);
+		stack_send(f.stack, flow, index, FRAME_PAYLOAD_OFFSET,
+			   (uint16_t)(1 + take(in, 2) % (FRAME_BYTES - FRAME_PAYLOAD_OFFSET)), f.now_ns);
 }
 
 /* By what the packet is, so that the same input is judged alike. */
@@ -239,7 +242,7 @@ static void on_released(void *ctx, struct flow *flow)
 	assert(stack_flow_at(f.stack, stack_flow_index(f.stack, flow)) == flow);
 }
 
-static void start(void)
+static void start(bool offload)
 {
 	static const struct stack_callbacks callbacks = {
 		.transmit = on_transmit,
@@ -263,12 +266,13 @@ static void start(void)
 		.send_queue_max_bytes = 1 << 19,
 		.secret = "fuzz",
 	};
-	const struct stack_port port = {.mtu = 1500};
+	const struct stack_port port = {.mtu = 1500, .offload = offload};
 	static uint8_t area[FRAMES * FRAME_BYTES];
 	static struct frame frames[FRAMES];
 
 	memset(&f, 0, sizeof(f));
 	f.now_ns = 1000000000000ull;
+	f.offload = offload;
 	f.ring_room = 255;
 	frame_pool_init(&f.pool, area, frames, FRAMES, FRAME_BYTES);
 	f.stack = stack_create(&settings, &f.pool, &callbacks, f.now_ns);
@@ -279,7 +283,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct input in = {data, len};
 
-	start();
+	start(len & 2);
 	f.may_shut = len & 1;
 	while (in.len) {
 		uint32_t command = take(&in, 1);

@@ -37,10 +37,11 @@ static struct {
 	bool has_port;
 } t;
 
-static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len)
+static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes)
 {
 	(void)ctx;
 	(void)port;
+	(void)segment_bytes;
 	memcpy(t.packet, frame_data(&t.pool, frame) + off, len);
 	t.length = len;
 	t.sent++;
