@@ -364,8 +364,8 @@ static void *run_packets(void *count)
 	struct packet p;
 
 	while (atomic_load(&swapping)) {
-		/* another one each time: the cache knows none of them */
-		packet.dst = addr_from_ipv4(be32(0x0b000000 | (uint32_t)(random_next(&seed) >> 48)));
+		/* another one each time: the cache knows none of them; in 11/8, and in no longer prefix */
+		packet.dst = addr_from_ipv4(be32(0x0b800000 | (uint32_t)(random_next(&seed) >> 48)));
 		packet.src = addr_from_ipv4((__be32)random_next(&seed));
 		build(&p, &packet);
 		run((enum hook)(*done & 1), &p);
@@ -406,10 +406,13 @@ static void test_swap(void **state)
 		 */
 		last = &sets[s].rules[s ? 127 : 0];
 		*last = (struct config_rule){.dst_count = s ? 0 : 1, .action = CONFIG_RULE_DIRECT, .upstream = -1};
-		if (s)
-			sets[s].rules[0].dst_count = count;
-		else
+		if (s) {
+			/* nothing matches rule 0 here, which is the one of the first set */
+			sets[s].rules[0].src_count = 1;
+			sets[s].rules[1].dst_count = count;
+		} else {
 			sets[s].rules[1].proto = CONFIG_RULE_ANY;
+		}
 		assert_int_equal(rules_compile(&compiled[s], &sets[s]), 0);
 	}
 	rulemap_load(&map, compiled[0]);

@@ -15,8 +15,7 @@ static void control_json_latency(json_t *upstream, const char *key, const struct
 	json_object_set_new(upstream, key, group);
 }
 
-/* "10.2.0.2:1080", or "proxy.example:1080". */
-static json_t *control_json_server(const struct worker_upstream *row)
+json_t *control_json_server(const struct worker_upstream *row)
 {
 	if (row->host[0])
 		return json_sprintf("%s:%u", row->host, be16(row->server.port));
@@ -77,7 +76,7 @@ static json_t *control_json_upstream(const struct worker_upstream *row)
 	SET(upstream, "ports_total", row->ports_total);
 	SET(upstream, "ports_in_use", row->ports_in_use);
 	SET(upstream, "ports_exhausted", row->ports_exhausted);
-	json_object_set_new(upstream, "uplink", json_string(row->local ? "local" : row->uplink));
+	json_object_set_new(upstream, "uplink", json_string(row->local ? "local" : row->routed ? row->uplink : ""));
 	return upstream;
 }
 
@@ -87,22 +86,5 @@ json_t *control_json_upstreams(const struct worker_upstream *rows, uint32_t coun
 
 	for (uint32_t i = 0; i < count; i++)
 		json_array_append_new(list, control_json_upstream(&rows[i]));
-	return list;
-}
-
-json_t *control_json_upstreams_short(const struct worker_upstream *rows, uint32_t count)
-{
-	json_t *list = json_array();
-
-	for (uint32_t i = 0; i < count; i++) {
-		json_t *upstream = json_pack("{s:s, s:o, s:s}", "name", rows[i].name, "server",
-					     control_json_server(&rows[i]), "state", rows[i].state);
-
-		SET(upstream, "weight", rows[i].weight);
-		SET(upstream, "flows", rows[i].spliced + rows[i].relaying);
-		SET(upstream, "dials", rows[i].counters.dials);
-		SET(upstream, "connects_ok", rows[i].counters.connects_ok);
-		json_array_append_new(list, upstream);
-	}
 	return list;
 }

@@ -13,11 +13,12 @@
 
 #define FLUSH_PER_TURN 4096
 
+/* Every interface will do: resets are routed, nothing is sent by the stack. */
 static int flush_port_of(void *ctx, uint32_t ifindex)
 {
 	(void)ctx;
 	(void)ifindex;
-	return -1;
+	return 0;
 }
 
 static uint32_t flush_ifindex_of(void *ctx, uint16_t port)
@@ -25,6 +26,13 @@ static uint32_t flush_ifindex_of(void *ctx, uint16_t port)
 	(void)ctx;
 	(void)port;
 	return 0;
+}
+
+static bool flush_has_uplink(void *ctx, uint32_t ifindex)
+{
+	(void)ctx;
+	(void)ifindex;
+	return true;
 }
 
 static void flush_handover(void *ctx, uint32_t conn, enum flow_report_kind kind)
@@ -36,8 +44,10 @@ static void flush_handover(void *ctx, uint32_t conn, enum flow_report_kind kind)
 
 static int flush_flows(const struct config *config, struct bpfload *bpf, struct upstreams *upstreams, uint64_t *flows)
 {
-	const struct splice_calls calls = {
-		.handover = flush_handover, .port_of = flush_port_of, .ifindex_of = flush_ifindex_of};
+	const struct splice_calls calls = {.handover = flush_handover,
+					   .port_of = flush_port_of,
+					   .ifindex_of = flush_ifindex_of,
+					   .has_uplink = flush_has_uplink};
 	struct splice *splice;
 	struct timespec now;
 	uint64_t now_ns;
@@ -50,7 +60,7 @@ static int flush_flows(const struct config *config, struct bpfload *bpf, struct 
 	splice_start(splice, now_ns);
 	while (splice_flush_some(splice, FLUSH_PER_TURN, now_ns))
 		;
-	*flows = splice_counters(splice)->flushed + splice_counters(splice)->adopted_unusable;
+	*flows = splice_counters(splice)->flushed + splice_counters(splice)->adopted_unreachable;
 	splice_destroy(splice);
 	return 0;
 }

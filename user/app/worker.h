@@ -18,6 +18,7 @@
 #include "stack.h"
 
 struct worker;
+struct record;
 
 /* One LAN interface as it was set up; constant after worker_create(). */
 struct worker_port {
@@ -46,6 +47,15 @@ struct worker_frames {
 struct worker_uring {
 	bool defer_taskrun, recv_bundle;
 	uint64_t submits, completions, waits;
+	uint32_t entries, queued, peak; /* of the submission queue */
+	uint64_t full;
+};
+
+/* How many packets the ports gave at once. */
+struct worker_batch {
+	uint32_t limit, last, peak;
+	uint64_t batches, packets; /* of those that were not empty */
+	uint64_t full;             /* the limit ended the batch, more was waiting */
 };
 
 struct worker_xsk {
@@ -78,6 +88,7 @@ struct worker_stats {
 	struct splice_gauges splice_gauges;
 	struct worker_upstream_pool upstream_pool;
 	uint64_t bpf[PACKET_COUNTER_COUNT];
+	struct worker_batch batch;
 	const char *simd; /* name of the checksum routine in use */
 };
 
@@ -95,9 +106,21 @@ struct worker_upstream {
 	struct upstream_latency dial, handshake;
 	uint32_t ports_total, ports_in_use;
 	uint64_t ports_exhausted;
-	char uplink[IFNAMSIZ]; /* empty: there is no way now */
+	char uplink[IFNAMSIZ]; /* where the last way led; empty: none was found yet */
+	bool routed;           /* there is a way now */
 	bool local;            /* on this machine */
+	bool present;          /* in the configuration */
+	bool resolved;
+	bool failed;       /* out of use until a probe succeeds */
+	uint32_t failures; /* dials and handshakes in a row */
+	/* see struct upstream */
+	uint64_t answered_ns, fault_ns;
+	const char *fault, *refusal;
+	uint32_t refusals;
 };
+
+/* Slots looked at per question about rates. */
+#define WORKER_RATES_PER_READ 2048
 
 struct worker_flow_row {
 	bool spliced;
@@ -105,7 +128,15 @@ struct worker_flow_row {
 	struct flow_info flow;      /* ... else this */
 	const char *upstream_state; /* bridge state name, static */
 	const char *not_spliced;    /* why it is relayed, static; NULL: it is on its way to the kernel */
+	uint64_t rates[2];          /* of relayed ones: bytes a second by direction */
 	char upstream[64];
+};
+
+/* A flow that has carried something lately. */
+struct worker_flow_rate {
+	uint32_t slot;
+	struct addr client;
+	uint64_t rates[2]; /* payload bytes a second by direction: FLOW_UP, FLOW_DOWN */
 };
 
 /*
@@ -124,6 +155,8 @@ void worker_destroy(struct worker *worker);
 
 uint32_t worker_port_count(const struct worker *worker);
 const struct worker_port *worker_port(const struct worker *worker, uint32_t index);
+/* Where ends of flows are recorded; NULL: nowhere. */
+struct record *worker_record(const struct worker *worker);
 
 /* Asks the thread for a consistent snapshot. 0, or -ETIMEDOUT when it does not answer within 2 s. */
 int worker_read_stats(struct worker *worker, struct worker_stats *out);
@@ -135,6 +168,14 @@ int worker_read_flows(struct worker *worker, uint32_t *cursor, struct worker_flo
 
 /* All upstreams, at most UPSTREAMS_SLOTS rows; how many, or -ETIMEDOUT. */
 int worker_read_upstreams(struct worker *worker, struct worker_upstream *rows);
+
+/*
+ * The same for rates, which is much less work: flows without traffic are left out. `max` is at least
+ * WORKER_RATES_PER_READ.
+ */
+int worker_read_rates(struct worker *worker, uint32_t *cursor, struct worker_flow_rate *rates, uint32_t max);
+/* The flow in this slot, if it is still the one of that client. 1, 0, or -ETIMEDOUT. */
+int worker_read_flow(struct worker *worker, const struct worker_flow_rate *flow, struct worker_flow_row *row);
 
 /* What a reload changes while packets are served. */
 struct worker_change {

@@ -8,9 +8,6 @@
  *         program
  *   xdp   rewritten by XDP, what    redirected into AF_XDP sockets
  *         XDP cannot do by tc
- *
- * `auto` takes tc for virtual devices: their packets come from local senders
- * as 64 KB with a partial checksum, and native XDP would cost that.
  */
 #include "worker_priv.h"
 
@@ -19,12 +16,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hook.h"
 #include "log.h"
 #include "netdev.h"
 #include "reserve.h"
 
 /* Of all frames, at most this share waits in fill rings for packets of clients. */
 #define WORKER_FILL_SHARE 4
+#define WORKER_LARGE_FRAME_BYTES 16384
+#define WORKER_LARGE_FRAMES_MIN 2048
 #define WORKER_TAP_NAME "sockspl%d"
 
 int worker_fail(char *error, uint32_t error_bytes, int err, const char *what, const char *name)
@@ -35,30 +35,6 @@ int worker_fail(char *error, uint32_t error_bytes, int err, const char *what, co
 
 /* --- reading and deciding --- */
 
-static void worker_choose_hook(struct worker *worker, uint32_t index)
-{
-	const struct config_interface *config = &worker->config->interfaces[index];
-	struct worker_port *port = &worker->ports[index];
-	const struct topo_interface *topo = &worker->topo[index];
-
-	port->hook = config->hook;
-	if (config->attach == CONFIG_ATTACH_EXTERNAL) {
-		port->hook = CONFIG_HOOK_XDP;
-		port->hook_reason = "attach: external";
-	} else if (config->hook != CONFIG_HOOK_AUTO) {
-		port->hook_reason = "as configured";
-	} else if (config->xsk != CONFIG_XSK_AUTO) {
-		port->hook = CONFIG_HOOK_XDP;
-		port->hook_reason = "an AF_XDP mode is configured by xsk:";
-	} else if (topo_prefers_tc(topo)) {
-		port->hook = CONFIG_HOOK_TC;
-		port->hook_reason = "a virtual device: its large packets (GSO) stay whole";
-	} else {
-		port->hook = CONFIG_HOOK_XDP;
-		port->hook_reason = "a hardware driver";
-	}
-}
-
 int worker_read_topology(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	const struct config *config = worker->config;
@@ -67,6 +43,7 @@ int worker_read_topology(struct worker *worker, char *error, uint32_t error_byte
 		struct worker_port *port = &worker->ports[i];
 		struct topo_interface *topo = &worker->topo[i];
 		int err = topo_read_interface(config->interfaces[i].name, topo);
+		struct hook_choice choice;
 
 		if (err)
 			return worker_fail(error, error_bytes, err, "interface", config->interfaces[i].name);
@@ -76,15 +53,16 @@ int worker_read_topology(struct worker *worker, char *error, uint32_t error_byte
 		port->queues = topo->rx_queues ? topo->rx_queues : 1;
 		port->adopted = config->interfaces[i].attach == CONFIG_ATTACH_EXTERNAL;
 		port->xdp = port->xsk = "none";
-		worker_choose_hook(worker, i);
+		choice = hook_choose(&config->interfaces[i], topo);
+		port->hook = choice.hook;
+		port->hook_reason = choice.reason;
 		worker->taps[i].fd = -1;
 		worker->port_count++;
-		if (port->hook == CONFIG_HOOK_XDP && !umem_frame_bytes_for(topo->mtu)) {
-			snprintf(
-				error, error_bytes,
-				"interface %s: MTU %u is larger than a frame of 4096 bytes holds; lower it to 3822, or "
-				"use `hook: tc`",
-				topo->name, topo->mtu);
+		if (!hook_fits_mtu(port->hook, topo->mtu)) {
+			snprintf(error, error_bytes,
+				 "interface %s: MTU %u is larger than a frame of 4096 bytes holds; lower it to %u, or "
+				 "use `hook: tc`",
+				 topo->name, topo->mtu, hook_largest_xdp_mtu());
 			return -ERANGE;
 		}
 	}
@@ -124,9 +102,22 @@ static bool worker_has_xdp(const struct worker *worker)
 	return false;
 }
 
+/*
+ * A TAP's packets may be of any size, and so may the frames: large ones hold several segments, which are then handled
+ * as one. The memory stays that of `count` frames of `frame_bytes`; where it is little, many small frames serve more
+ * connections.
+ */
+static void worker_enlarge_frames(uint32_t *count, uint32_t *frame_bytes)
+{
+	while (*frame_bytes < WORKER_LARGE_FRAME_BYTES && *count / 2 >= WORKER_LARGE_FRAMES_MIN) {
+		*frame_bytes *= 2;
+		*count /= 2;
+	}
+}
+
 int worker_create_umem(struct worker *worker, char *error, uint32_t error_bytes)
 {
-	uint32_t frame_bytes = 0;
+	uint32_t frame_bytes = 0, count = worker->config->performance.memory_pool_size;
 	int err;
 
 	for (uint32_t i = 0; i < worker->port_count; i++) {
@@ -136,7 +127,9 @@ int worker_create_umem(struct worker *worker, char *error, uint32_t error_bytes)
 		wanted = wanted ? wanted : 4096;
 		frame_bytes = wanted > frame_bytes ? wanted : frame_bytes;
 	}
-	err = umem_create(&worker->umem, worker->config->performance.memory_pool_size, frame_bytes,
+	if (!worker_has_xdp(worker))
+		worker_enlarge_frames(&count, &frame_bytes);
+	err = umem_create(&worker->umem, count, frame_bytes,
 			  worker->config->performance.enable_cpu_affinity ? worker->topo[0].numa_node : -1);
 	if (err)
 		return worker_fail(error, error_bytes, err, "packet memory (performance.memory_pool_size)", "");
@@ -403,21 +396,12 @@ int worker_attach_port(struct worker *worker, uint32_t index, char *error, uint3
 	return err;
 }
 
-/* Every LAN interface was told to use XDP: then the uplink does so too. */
-static bool worker_wants_xdp_uplink(const struct worker *worker, const struct topo_interface *uplink)
+bool worker_has_uplink(void *ctx, uint32_t ifindex)
 {
-	if (!topo_prefers_tc(uplink))
-		return true;
-	for (uint32_t i = 0; i < worker->port_count; i++)
-		if (worker->config->interfaces[i].hook != CONFIG_HOOK_XDP)
-			return false;
-	return true;
-}
+	const struct worker *worker = ctx;
 
-static bool worker_has_uplink(const struct worker *worker, int ifindex)
-{
 	for (uint32_t i = 0; i < worker->uplink_count; i++)
-		if (worker->uplinks[i] == ifindex)
+		if ((uint32_t)worker->uplinks[i] == ifindex)
 			return true;
 	return false;
 }
@@ -432,7 +416,7 @@ static int worker_attach_ingress(struct worker *worker, int ifindex, const char 
 
 	if (err || topo_read_interface(name, &topo))
 		return err;
-	if (!worker_wants_xdp_uplink(worker, &topo))
+	if (!hook_wants_xdp_uplink(worker->config, &topo))
 		bpfload_clear_xdp(ifindex);
 	/* not needed: tc does the same, more slowly */
 	else if (bpfload_attach(worker->bpf, ifindex, name, false, why, sizeof(why)))
@@ -446,7 +430,7 @@ static int worker_attach_uplink(struct worker *worker, int ifindex, char *error,
 	int err;
 
 	/* one that is gone has nothing to attach to */
-	if (worker_has_uplink(worker, ifindex) || !if_indextoname((unsigned int)ifindex, name))
+	if (worker_has_uplink(worker, (uint32_t)ifindex) || !if_indextoname((unsigned int)ifindex, name))
 		return 0;
 	if (worker->uplink_count == WORKER_MAX_UPLINKS) {
 		snprintf(error, error_bytes, "uplink %s: more than %d uplinks in the life of one daemon; restart it",
@@ -510,8 +494,9 @@ void worker_follow_uplinks(void *ctx)
 
 void worker_reserve_ports(struct worker *worker)
 {
-	struct ports_set ports;
+	struct ports_set ports, foreign;
 
 	upstreams_ports(bridge_upstreams(worker->bridge), &ports);
-	reserve_take(worker->bpf, &ports, worker->started_ns);
+	splice_foreign_ports(bridge_splice(worker->bridge), &foreign);
+	reserve_take(worker->bpf, &ports, &foreign, worker->started_ns);
 }

@@ -34,6 +34,7 @@ enum worker_question {
 	WORKER_ASK_NOTHING,
 	WORKER_ASK_STATS,
 	WORKER_ASK_FLOWS,
+	WORKER_ASK_RATES,
 	WORKER_ASK_TRACE_ARM,
 	WORKER_ASK_TRACE_READ,
 	WORKER_ASK_UPSTREAMS,
@@ -52,6 +53,7 @@ struct worker_mailbox {
 	struct trace *trace;
 	const struct worker_change *change;
 	struct worker_flow_row *rows;
+	struct worker_flow_rate *rates;
 	uint32_t rows_max, cursor;
 	uint32_t flow_slots; /* end of the table that `cursor` walks */
 	struct worker_upstream *upstreams;
@@ -82,6 +84,9 @@ struct worker {
 	struct uring uring;
 	struct stack *stack;
 	struct bridge *bridge;
+	struct worker_batch batch;
+	struct record *record; /* NULL: `log.flows: off` */
+	struct flow_recorder recorder;
 	int netlink_fd;
 	uint64_t started_ns;
 	pthread_t thread;
@@ -109,15 +114,18 @@ int worker_tell_port(struct worker *worker, uint32_t index);
 void worker_tell_uplinks(struct worker *worker);
 /* Those of flows that an earlier daemon left. */
 void worker_attach_inherited(struct worker *worker);
-/* Call-back of the bridge. */
+/* Call-backs of the bridge. */
 void worker_follow_uplinks(void *worker);
+bool worker_has_uplink(void *worker, uint32_t ifindex);
 /* The ports of all upstreams are the kernel's to give out no more. */
 void worker_reserve_ports(struct worker *worker);
 
 /* worker_loop.c: the thread */
+/* Most packets that are taken from one queue at once. */
+uint32_t worker_batch_limit(const struct worker *worker);
 void *worker_run(void *worker);
 void worker_flush(void *worker);
-int worker_transmit(void *worker, uint16_t port, uint32_t frame, uint16_t off, uint16_t len);
+int worker_transmit(void *worker, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes);
 /* Reads own addresses, MTUs and MACs again and tells program and stack. */
 void worker_update_topology(struct worker *worker);
 

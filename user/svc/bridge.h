@@ -11,6 +11,7 @@
 #include "bpfload.h"
 #include "cfg_abi.h"
 #include "config.h"
+#include "flow_record.h"
 #include "rules.h"
 #include "splice.h"
 #include "stack.h"
@@ -53,7 +54,7 @@
 	X(upstream_send_bytes)                                                                                         \
 	X(upstream_receives) /* recv completions that brought payload */                                               \
 	X(upstream_receive_bytes)                                                                                      \
-	X(receive_arms)       /* multishot receives started */                                                         \
+	X(receive_arms)       /* receives started */                                                                   \
 	X(receive_pauses)     /* back-pressure from a slow client */                                                   \
 	X(receive_no_buffers) /* no frame was free for what the upstream sent; it waits in the socket */               \
 	X(relay_keys_missing) /* relayed flows that could not be entered: a change of the rules may end them */        \
@@ -86,8 +87,9 @@ struct bridge_settings {
 	struct uring *uring;
 	struct frame_pool *pool;
 	struct bpfload *bpf;
-	uint16_t segment_bytes[2]; /* payload of a full segment over IPv4 and over IPv6, for the receive buffers */
+	uint16_t buffer_bytes[2]; /* payload of a receive buffer: whole segments over IPv4, and over IPv6 */
 	struct bridge_faults faults;
+	const struct flow_recorder *recorder; /* NULL: ends of flows are not recorded */
 	uint64_t now_ns;
 	void *ctx;
 	/* Everything that was given to the stack's transmit is on its way when this returns. */
@@ -95,6 +97,8 @@ struct bridge_settings {
 	/* The interface of a port of the stack; the port of an interface, or -1 */
 	uint32_t (*ifindex_of)(void *ctx, uint16_t port);
 	int (*port_of)(void *ctx, uint32_t ifindex);
+	/* Are programs on this interface, toward upstreams? */
+	bool (*has_uplink)(void *ctx, uint32_t ifindex);
 	/* An upstream is reached by another interface now: programs must be there before the next dial. */
 	void (*uplinks_changed)(void *ctx);
 };
@@ -121,6 +125,8 @@ void bridge_set_time(struct bridge *bridge, uint64_t now_ns);
 void bridge_complete(struct bridge *bridge, union uring_word word, int32_t res, uint32_t flags);
 /* Once per loop, after input: starts the sends that became possible, refills receive buffers, runs timers. */
 void bridge_flush(struct bridge *bridge, uint32_t reserve_frames);
+/* Something is left to do that no completion and no timer will tell of: call again without sleeping. */
+bool bridge_has_work(const struct bridge *bridge);
 uint64_t bridge_next_timer_ns(const struct bridge *bridge);
 /* Resets up to `max` flows toward client and upstream; returns how many were left to do before. */
 uint32_t bridge_reset_some(struct bridge *bridge, uint32_t max);
@@ -142,6 +148,11 @@ uint32_t bridge_connections(const struct bridge *bridge);
 
 const struct bridge_counters *bridge_counters(const struct bridge *bridge);
 void bridge_gauges(const struct bridge *bridge, struct bridge_gauges *out);
+/*
+ * Payload bytes a second of a relayed flow, by direction (FLOW_UP, FLOW_DOWN): since somebody asked before, if that was
+ * a second or more ago, else as told then; at first its average.
+ */
+void bridge_flow_rates(struct bridge *bridge, const struct flow *flow, uint64_t now_ns, uint64_t rates[2]);
 /* Why this flow is not the kernel's, static; NULL: it is on its way there. */
 const char *bridge_flow_refusal(const struct bridge *bridge, const struct flow *flow);
 /* Name of the upstream of this flow's connection; NULL: it has none. */

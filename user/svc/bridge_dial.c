@@ -39,20 +39,26 @@ static void dial_trace(struct bridge *bridge, struct conn *conn, bool traced)
 			   conn->from_pool ? ", a connection of its pool" : "");
 }
 
-static struct conn *dial_open(struct bridge *bridge, enum conn_purpose purpose, uint32_t slot, struct flow *flow)
+/* NULL: there is no connection, and *why is the counter that counted it. */
+static struct conn *dial_open(struct bridge *bridge, enum conn_purpose purpose, uint32_t slot, struct flow *flow,
+			      const char **why)
 {
 	int fd = upstream_open_socket(&bridge->upstreams.list[slot]);
 	struct conn *conn;
 
-	if (fd == -EMFILE || fd == -ENFILE)
+	if (fd == -EMFILE || fd == -ENFILE) {
 		bridge->counters.dial_no_descriptor++;
-	else if (fd < 0)
+		*why = "dial_no_descriptor";
+	} else if (fd < 0) {
 		bridge->counters.dial_failed++;
+		*why = "dial_failed";
+	}
 	if (fd < 0)
 		return NULL;
 	conn = conn_get(bridge, purpose, slot, fd, flow);
 	if (!conn) {
 		bridge->counters.dial_no_slot++;
+		*why = "dial_no_slot";
 		upstream_close_socket(fd, 1);
 		return NULL;
 	}
@@ -65,6 +71,13 @@ static void dial_request(struct bridge *bridge, struct conn *conn)
 	if (conn->entry == SPLICE_NONE)
 		bridge_keep_flow(bridge, conn->flow, false);
 	socks_client_request(bridge, conn);
+}
+
+/* `tcp.relay: splice`: what the kernel cannot carry is not carried. */
+static void dial_refuse_relay(struct bridge *bridge, struct conn *conn)
+{
+	conn->why = "not_spliced";
+	socks_client_refuse(bridge, conn, REFUSE_RESET);
 }
 
 /* By a connection of the pool; false: there is none that fits. */
@@ -82,7 +95,7 @@ static bool dial_from_pool(struct bridge *bridge, struct flow *flow, uint32_t sl
 	if (!offload_give_client(bridge, conn, spliceable))
 		socks_client_refuse(bridge, conn, REFUSE_SILENTLY);
 	else if (!offload_is_pending(conn) && bridge->config->tcp.relay == CONFIG_RELAY_SPLICE)
-		socks_client_refuse(bridge, conn, REFUSE_RESET);
+		dial_refuse_relay(bridge, conn);
 	else
 		dial_request(bridge, conn);
 	return true;
@@ -90,15 +103,16 @@ static bool dial_from_pool(struct bridge *bridge, struct flow *flow, uint32_t sl
 
 static void dial_by(struct bridge *bridge, struct flow *flow, uint32_t slot, const struct dial *dial)
 {
+	const char *why;
 	struct conn *conn;
 
 	if (!dial->fresh && dial_from_pool(bridge, flow, slot, dial))
 		return;
-	conn = dial_open(bridge, CONN_FOR_CLIENT, slot, flow);
+	conn = dial_open(bridge, CONN_FOR_CLIENT, slot, flow, &why);
 	if (!conn) {
 		if (dial->traced)
 			trace_end(&bridge->trace, bridge->now_ns, "no socket for another dial");
-		bridge_turn_away(bridge, flow);
+		bridge_turn_away(bridge, flow, why);
 		return;
 	}
 	conn->wanted = (int16_t)dial->wanted;
@@ -110,7 +124,7 @@ static void dial_by(struct bridge *bridge, struct flow *flow, uint32_t slot, con
 		return;
 	}
 	if (conn->entry == SPLICE_NONE && bridge->config->tcp.relay == CONFIG_RELAY_SPLICE) {
-		socks_client_refuse(bridge, conn, REFUSE_RESET);
+		dial_refuse_relay(bridge, conn);
 		return;
 	}
 	if (conn->entry == SPLICE_NONE)
@@ -125,7 +139,7 @@ void dial_flow(struct bridge *bridge, struct flow *flow, int wanted)
 
 	if (slot == UPSTREAMS_NONE) {
 		bridge->counters.no_upstream++;
-		bridge_turn_away(bridge, flow);
+		bridge_turn_away(bridge, flow, "no_upstream");
 		return;
 	}
 	dial_by(bridge, flow, slot, &dial);
@@ -191,7 +205,8 @@ bool dial_instead(struct bridge *bridge, struct conn *conn)
 
 void dial_probe(struct bridge *bridge, uint32_t slot)
 {
-	struct conn *conn = dial_open(bridge, CONN_FOR_PROBE, slot, NULL);
+	const char *why;
+	struct conn *conn = dial_open(bridge, CONN_FOR_PROBE, slot, NULL, &why);
 
 	/* for want of a descriptor or a slot here: later */
 	if (!conn)
@@ -203,7 +218,8 @@ void dial_probe(struct bridge *bridge, uint32_t slot)
 
 bool dial_warm(struct bridge *bridge, uint32_t slot)
 {
-	struct conn *conn = dial_open(bridge, CONN_FOR_POOL, slot, NULL);
+	const char *why;
+	struct conn *conn = dial_open(bridge, CONN_FOR_POOL, slot, NULL, &why);
 
 	if (!conn)
 		return false;

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The table of keys: what a mapping may contain, and where each value goes. */
+/*
+ * The table of keys: what a mapping may contain, and where each value goes. A new key needs a sentence in config_help.c
+ * and then `make reference`, which writes it into the documents; a new kind, its words in config_reference_kind().
+ * Tests tell.
+ */
 #ifndef SOCKSPLICE_CONFIG_KEYS_H
 #define SOCKSPLICE_CONFIG_KEYS_H
 
@@ -17,12 +21,14 @@ enum config_kind {
 	CONFIG_KIND_TRUE, /* a switch whose other position is not built yet */
 	CONFIG_KIND_CHOICE,
 	CONFIG_KIND_STRING, /* up to size - 1 bytes */
+	CONFIG_KIND_ENDPOINT,
 	CONFIG_KIND_SERVER, /* ADDRESS:PORT or NAME:PORT; target: struct endpoint, name (CONFIG_MAX_HOST + 1 bytes) at
 			       `count_offset` */
 	CONFIG_KIND_PORTS,  /* FIRST-LAST: struct config_ports */
 	CONFIG_KIND_ADDRESSES, /* list of addresses, at most `max`; target: array of struct addr, count at
 				  `count_offset` */
 	CONFIG_KIND_RULES,     /* config_rules.c; target: struct config_rules */
+	CONFIG_KIND_RULE,      /* a key of a rule, named for the reference: config_rules.c reads it */
 	CONFIG_KIND_NOT_YET,   /* of a later build */
 };
 

@@ -54,21 +54,34 @@ static void reserve_ports(const struct ports_set *wanted, struct ports_set *ours
 	}
 }
 
-void reserve_take(struct bpfload *bpf, const struct ports_set *wanted, uint64_t daemon)
+/* Ranges of an earlier configuration are kept whole as long as one port of them is in use. */
+static void reserve_keep(const struct bpf_owner *owner, const struct ports_set *in_use, struct ports_set *wanted)
 {
-	struct ports_set ours, left;
+	uint16_t first, last;
+
+	for (uint32_t i = 0; i < CFG_MAX_RESERVED; i++)
+		if (owner->reserved[i].first && ports_set_next(in_use, owner->reserved[i].first, &first, &last) &&
+		    first <= owner->reserved[i].last)
+			ports_set_add(wanted, owner->reserved[i].first, owner->reserved[i].last);
+}
+
+void reserve_take(struct bpfload *bpf, const struct ports_set *configured, const struct ports_set *in_use,
+		  uint64_t daemon)
+{
+	struct ports_set ours, left, wanted = *configured;
 	struct bpf_owner owner = {0};
 
 	if (bpfload_read_owner(bpf, &owner))
 		memset(&owner, 0, sizeof(owner));
 	reserve_read(&owner, &ours);
+	reserve_keep(&owner, in_use, &wanted);
 	for (size_t i = 0; i < PORTS_COUNT / 64; i++) {
-		left.words[i] = ours.words[i] & ~wanted->words[i];
-		ours.words[i] &= wanted->words[i];
+		left.words[i] = ours.words[i] & ~wanted.words[i];
+		ours.words[i] &= wanted.words[i];
 	}
 	/* of an earlier configuration: its flows keep their ports, the kernel may use the others again */
 	reserve_give_back(&left);
-	reserve_ports(wanted, &ours);
+	reserve_ports(&wanted, &ours);
 	reserve_note(&owner, &ours);
 	owner.netns = pin_netns_cookie();
 	owner.daemon = daemon;

@@ -25,8 +25,9 @@ _Static_assert(SOCKS_RECV_OFFSET + SOCKS_RECV_BYTES <= 2048, "beyond the smalles
 static const struct {
 	enum flow_refusal refusal;
 	size_t counter;
+	enum upstream_refusal kind;
 } socks_client_refusals[] = {
-#define REFUSAL(code, how, name) [code] = {how, offsetof(struct bridge_counters, name)}
+#define REFUSAL(code, how, name) [code] = {how, offsetof(struct bridge_counters, name), UPSTREAM_REFUSAL_##name}
 	REFUSAL(SOCKS_REPLY_GENERAL_FAILURE, REFUSE_RESET, reply_general_failure),
 	REFUSAL(SOCKS_REPLY_NOT_ALLOWED, REFUSE_ADMIN_PROHIBITED, reply_not_allowed),
 	REFUSAL(SOCKS_REPLY_NET_UNREACHABLE, REFUSE_NET_UNREACHABLE, reply_net_unreachable),
@@ -87,6 +88,9 @@ void socks_client_refuse(struct bridge *bridge, struct conn *conn, enum flow_ref
 		return;
 	}
 	if (flow) {
+		/* silently: it was a SYN for another flow */
+		if (how != REFUSE_SILENTLY)
+			bridge_record(bridge, conn, RECORD_END_REFUSED);
 		conn_detach_flow(bridge, conn);
 		stack_refuse(bridge->stack, flow, how, bridge->now_ns);
 	}
@@ -151,6 +155,7 @@ static void socks_client_upstream_failed(struct bridge *bridge, struct conn *con
 
 	if (conn->purpose == CONN_FOR_CLIENT)
 		socks_client_count(bridge, counters[kind]);
+	conn->why = upstream_failure_name(kind);
 	upkeep_failed(bridge, conn, kind);
 	if (conn->purpose != CONN_FOR_CLIENT)
 		conn_close(bridge, conn, true);
@@ -169,7 +174,7 @@ static void socks_client_closed(struct bridge *bridge, struct conn *conn)
 	/* a connection of the pool had come to its end before CONNECT reached the server */
 	if (conn->from_pool && !conn->handshake.have && dial_instead(bridge, conn))
 		return;
-	bridge->counters.handshake_closed++;
+	CONN_FAILED(bridge, conn, handshake_closed);
 	socks_client_refuse(bridge, conn, REFUSE_RESET);
 }
 
@@ -194,7 +199,7 @@ static void socks_client_dial_failed(struct bridge *bridge, struct conn *conn, i
 		socks_client_upstream_failed(bridge, conn, kind);
 		return;
 	}
-	bridge->counters.dial_failed++;
+	CONN_FAILED(bridge, conn, dial_failed);
 	if (conn->purpose == CONN_FOR_CLIENT)
 		socks_client_refuse(bridge, conn, REFUSE_RESET);
 	else
@@ -207,7 +212,7 @@ static bool socks_client_take_frame(struct bridge *bridge, struct conn *conn)
 	conn->frame = frame_get(bridge->pool, FRAME_FLOW);
 	if (conn->frame != FRAME_NONE)
 		return true;
-	bridge->counters.dial_no_frame++;
+	CONN_FAILED(bridge, conn, dial_no_frame);
 	if (conn->purpose == CONN_FOR_CLIENT)
 		socks_client_refuse(bridge, conn, REFUSE_RESET);
 	else
@@ -276,14 +281,15 @@ static void socks_client_replied(struct bridge *bridge, struct conn *conn, uint1
 	if (reply != SOCKS_REPLY_SUCCEEDED) {
 		bool known = reply < ARRAY_SIZE(socks_client_refusals);
 
-		conn_upstream(bridge, conn)->counters.connects_refused++;
 		socks_client_count(bridge, known ? socks_client_refusals[reply].counter
 						 : offsetof(struct bridge_counters, reply_unknown));
+		bridge_refused(bridge, conn,
+			       known ? socks_client_refusals[reply].kind : UPSTREAM_REFUSAL_reply_unknown);
 		socks_client_refuse(bridge, conn, known ? socks_client_refusals[reply].refusal : REFUSE_RESET);
 		return;
 	}
 	bridge->counters.connects_ok++;
-	conn_upstream(bridge, conn)->counters.connects_ok++;
+	bridge_granted(bridge, conn);
 	wheel_cancel(&bridge->wheel, &conn->timer);
 	conn->early_off = offset;
 	conn->early_len = rest;
@@ -383,7 +389,8 @@ void socks_client_timed_out(struct bridge *bridge, struct conn *conn)
 		socks_client_upstream_failed(bridge, conn, UPSTREAM_FAILURE_dial_timed_out);
 		break;
 	case CONN_REQUESTING:
-		bridge->counters.request_timed_out++;
+		CONN_FAILED(bridge, conn, request_timed_out);
+		conn_upstream(bridge, conn)->counters.refused[UPSTREAM_REFUSAL_request_timed_out]++;
 		socks_client_refuse(bridge, conn, REFUSE_HOST_UNREACHABLE);
 		break;
 	default:

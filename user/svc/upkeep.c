@@ -56,6 +56,7 @@ void upkeep_answered(struct bridge *bridge, struct conn *conn)
 	uint64_t failed_ns = health->failed_ns;
 
 	upkeep_measure(&upstream->handshake, bridge->now_ns - conn->connected_ns);
+	upstream->answered_ns = bridge->now_ns;
 	if (!upstream_health_answered(health, bridge->now_ns))
 		return;
 	log_info("upstream %s: it answers again, %llu s after its last failure", upstream->settings.name,
@@ -70,6 +71,8 @@ void upkeep_failed(struct bridge *bridge, const struct conn *conn, enum upstream
 	bool probe = conn->purpose == CONN_FOR_PROBE;
 
 	upstream->counters.failed[kind]++;
+	upstream->fault = upstream_failure_name(kind);
+	upstream->fault_ns = bridge->now_ns;
 	upstream->counters.probes_failed += probe;
 	if (!health->present)
 		return;

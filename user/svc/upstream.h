@@ -31,6 +31,26 @@ enum upstream_failure {
 		UPSTREAM_FAILURE_COUNT
 };
 
+/* What became of CONNECT, where it was not granted: the destination's fault or nobody's. */
+#define UPSTREAM_REFUSALS(X)                                                                                           \
+	X(request_timed_out)                                                                                           \
+	X(reply_general_failure)                                                                                       \
+	X(reply_not_allowed)                                                                                           \
+	X(reply_net_unreachable)                                                                                       \
+	X(reply_host_unreachable)                                                                                      \
+	X(reply_refused)                                                                                               \
+	X(reply_ttl_expired)                                                                                           \
+	X(reply_command_unsupported)                                                                                   \
+	X(reply_address_unsupported)                                                                                   \
+	X(reply_unknown)
+
+enum upstream_refusal {
+#define X(name) UPSTREAM_REFUSAL_##name,
+	UPSTREAM_REFUSALS(X)
+#undef X
+		UPSTREAM_REFUSAL_COUNT
+};
+
 #define UPSTREAM_COUNTERS(X)                                                                                           \
 	X(dials)                                                                                                       \
 	X(connects_ok)      /* SOCKS CONNECT succeeded */                                                              \
@@ -50,6 +70,7 @@ struct upstream_counters {
 	UPSTREAM_COUNTERS(X)
 #undef X
 	uint64_t failed[UPSTREAM_FAILURE_COUNT];
+	uint64_t refused[UPSTREAM_REFUSAL_COUNT];
 };
 
 struct upstream_latency {
@@ -92,6 +113,13 @@ struct upstream {
 	struct upstream_counters counters;
 	struct upstream_latency dial, handshake;
 
+	/* what it has said last; times are CLOCK_MONOTONIC, 0: never */
+	uint64_t answered_ns; /* a handshake or a CONNECT, whatever the answer (upkeep.c, bridge_record.c) */
+	uint64_t fault_ns;    /* its last failure, of one address alone too (upkeep.c) */
+	const char *fault;    /* the kind of that, static; NULL: none yet (upkeep.c) */
+	const char *refusal;  /* of the last CONNECT, static; NULL: it was granted (bridge_record.c) */
+	uint32_t refusals;    /* CONNECTs in a row that were not granted (bridge_record.c) */
+
 	/* of a name (upkeep.c) */
 	bool resolving;
 	uint64_t resolve_ns; /* when to ask again */
@@ -132,5 +160,6 @@ int upstream_bind(const struct upstream *upstream, int fd, uint32_t source, uint
 /* Closes; with `reset` the server sees RST instead of FIN. */
 void upstream_close_socket(int fd, int reset);
 const char *upstream_failure_name(enum upstream_failure kind);
+const char *upstream_refusal_name(enum upstream_refusal refusal);
 
 #endif
