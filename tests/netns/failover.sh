@@ -187,16 +187,20 @@ restarted() {
 	lab_daemon_start 9>&- || exit 1
 	is "$name: each is taken over by its own" "$(up 'map(.spliced) | join(" ")')" "10 30"
 	is "$name: with its port" "$(up 'map(.ports_in_use) | join(" ")')" "10 30"
-	is "$name: and shown with it" "$(splice_flows | jq '[map(select(.upstream == "b" and .source_port >= 50000)), map(select(.upstream == "a" and .source_port < 50000))] | map(length) | join(" ")' -r)" "10 30"
+	is "$name: and shown with it" "$(splice_flows | jq '[map(select(.upstream == "b" and (.source | test(":5[0-9]{4}$")))), map(select(.upstream == "a" and (.source | test(":5[0-9]{4}$") | not)))] | map(length) | join(" ")' -r)" "10 30"
 	lab_daemon_stop
 	# b is not in the configuration any more
 	upstreams_config "name: a, server: '10.2.0.2:1080'"
 	lab_daemon_start 9>&- || exit 1
 	is "$name: also without one of them" "$(lab_stat .splice.adopted) $(up 'map(.spliced) | join(" ")')" "40 30"
-	is "$name: its ports are given back" "$(in_gateway sysctl -n net.ipv4.ip_local_reserved_ports)" 10000-40000
+	is "$name: its ports stay theirs" "$(in_gateway sysctl -n net.ipv4.ip_local_reserved_ports)" "10000-40000,50000-50999"
 	is "$name: whose flows are shown without one" "$(splice_flows | jq 'map(select(.upstream == "-")) | length')" 10
 	splice_release
 	is "$name: all are alive" "$held" "alive=40 lost=0"
+	ok "$name: all have ended" splice_until 5 splice_stat_is entries_in_use 0
+	upstreams_config "name: a, server: '10.2.0.2:1080'" "name: c, server: '10.2.0.2:1080', ports: 52000-52999"
+	"$lab_build/socksplice" reload --control "$lab_control" >/dev/null
+	is "$name: and are given back then" "$(in_gateway sysctl -n net.ipv4.ip_local_reserved_ports)" "10000-40000,52000-52999"
 	finish "$name"
 	is "$name: nothing is left on either uplink" "$(in_gateway bpftool net show 2>/dev/null | grep -c socksplice)" 0
 	is "$name: no XDP either" "$(ip -n "$lab_g" -j link show | jq '[.[] | select(.xdp)] | length')" 0
