@@ -62,8 +62,9 @@ static void observe_sum(const struct worker_stats *stats, uint64_t now_ns, struc
 void observe_upstream(const struct worker_upstream *row, uint64_t now_ns, struct health_upstream *out)
 {
 	*out = (struct health_upstream){
-		.routed = row->routed,
-		.unresolved = !row->resolved,
+		/* a name that is being asked for, as after the start, is no news yet, nor is the way to it */
+		.routed = row->routed || !row->resolved,
+		.unresolved = row->unresolvable,
 		.failed = row->failed,
 		.standby = !row->weight,
 		.answered = row->answered_ns,

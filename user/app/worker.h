@@ -110,9 +110,10 @@ struct worker_upstream {
 	bool routed;           /* there is a way now */
 	bool local;            /* on this machine */
 	bool present;          /* in the configuration */
-	bool resolved;
-	bool failed;       /* out of use until a probe succeeds */
-	uint32_t failures; /* dials and handshakes in a row */
+	bool resolved;         /* an address is known */
+	bool unresolvable;     /* its name was asked for in vain */
+	bool failed;           /* out of use until a probe succeeds */
+	uint32_t failures;     /* dials and handshakes in a row */
 	/* see struct upstream */
 	uint64_t answered_ns, fault_ns;
 	const char *fault, *refusal;

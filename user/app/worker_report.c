@@ -272,6 +272,7 @@ static void worker_report_upstream(const struct upstreams *upstreams, uint32_t s
 		.local = upstream->routed && upstream->route.local,
 		.present = health->present,
 		.resolved = health->resolved,
+		.unresolvable = !health->resolved && upstream->resolve_failures,
 		.failed = health->state == UPSTREAM_FAILED,
 		.failures = health->failures,
 		.answered_ns = upstream->answered_ns,
