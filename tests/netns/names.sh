@@ -43,7 +43,7 @@ not_there_yet() {
 	upstreams_begin "name: main, server: 'proxy.example:1080'"
 	is "$name: the daemon runs, and says it" "$(of main state)" unresolved
 	ok "$name: in its log, too" splice_until 5 grep -q "upstream main: proxy.example cannot be resolved: .*gets no connections" "$lab_dir/daemon.log"
-	is "$name: in status" "$("$lab_build/socksplice" status --control "$lab_control" | grep -c 'upstream .*main .*proxy.example:1080 .*unresolved')" 1
+	is "$name: in status" "$("$lab_build/socksplice" status --control "$lab_control" | grep -c 'upstream .*main .*DOWN proxy.example:1080, unresolved')" 1
 	is "$name: clients are refused" "$(dial $lab_target4 5003 hello)" "ECONNREFUSED 0"
 	is "$name: and counted" "$(lab_stat .bridge.no_upstream)" 1
 	echo "proxy.example 1 10.2.0.2" >"$zone"

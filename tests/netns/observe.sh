@@ -211,6 +211,8 @@ lab_daemon_flush
 is "the daemon stops in order" "$?" 0
 
 # --- several upstreams ---
+# gone with the client's link
+ip -n "$lab_c" route replace default via 10.1.0.1
 lab_config 10.2.0.2:1080 "metrics: 127.0.0.1:9105
 log: { flows: $lab_dir/several.log }"
 sed -i "s|^upstreams:.*|upstreams: [ { name: main, server: '10.2.0.2:1080', username: alice, password: tops3cret },\
