@@ -92,7 +92,7 @@ int flush_leftovers(const struct config *config, uint64_t *flows, char *error, u
 					config->interfaces[i].attach == CONFIG_ATTACH_LOAD);
 	for (uint32_t i = 0; i < uplink_count; i++)
 		bpfload_clear_interface(uplinks[i], true);
-	bpfload_remove_leftovers(bpf);
+	bpfload_remove_leftovers(bpf, config->interfaces[0].attach == CONFIG_ATTACH_EXTERNAL);
 	bpfload_close(bpf, err != 0);
 	return err;
 }

@@ -275,7 +275,7 @@ int worker_start(struct worker *worker, char *error, uint32_t error_bytes)
 	if (err)
 		worker_stop(worker, false);
 	else
-		bpfload_remove_leftovers(worker->bpf);
+		bpfload_remove_leftovers(worker->bpf, worker->ports[0].adopted);
 	return err;
 }
 

@@ -83,9 +83,9 @@ int bpfload_attach_tc(struct bpfload *bpf, int ifindex, const char *ifname, enum
 const char *bpfload_tc_kind(const struct bpfload *bpf);
 /*
  * Takes away what an earlier daemon with these pins has left on interfaces that this one did not attach to: pinned
- * links, clsact filters, XDP programs (those that were loaded by hand stay).
+ * links, clsact filters, XDP programs. xdp_by_hand: these were loaded by `ip link`, and stay.
  */
-void bpfload_remove_leftovers(struct bpfload *bpf);
+void bpfload_remove_leftovers(struct bpfload *bpf, bool xdp_by_hand);
 /* Takes what a daemon that is gone has left on an interface: its clsact filters, and with `xdp` its XDP program. */
 void bpfload_clear_interface(int ifindex, bool xdp);
 void bpfload_clear_xdp(int ifindex);
