@@ -127,7 +127,7 @@ static enum packet_counter counter_of(enum hook hook, enum rules_action action, 
 		return hook == HOOK_TC && !fragment ? COUNT_TO_TAP : COUNT_DROP_RULE;
 	default:
 		if (packet->proto != TCP)
-			return COUNT_PASS_NOT_TCP;
+			return COUNT_PASS_OTHER;
 		if (fragment)
 			return COUNT_DROP_FRAGMENT;
 		return hook == HOOK_TC ? COUNT_TO_TAP : COUNT_PASS_ON_DOWN;
@@ -225,7 +225,7 @@ static void test_actions(void **state)
 	packet_bytes(&p, 4);
 	packet_finish(&p);
 	for (int hook = 0; hook < HOOKS; hook++)
-		expect("a UDP header cut off", (enum hook)hook, &p, COUNT_PASS_NOT_TCP);
+		expect("a UDP header cut off", (enum hook)hook, &p, COUNT_PASS_OTHER);
 }
 
 /* Nobody is there to answer: a rejected packet must not pass, whatever `on-down` says. */

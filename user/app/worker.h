@@ -11,10 +11,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "assoc.h"
 #include "bpfload.h"
 #include "bridge.h"
 #include "config.h"
 #include "frame.h"
+#include "reassembly.h"
 #include "stack.h"
 
 struct worker;
@@ -70,12 +72,16 @@ struct worker_stats {
 	struct worker_tap tap;
 	struct splice_counters splice;
 	struct splice_gauges splice_gauges;
+	struct assoc_counters assoc;
+	struct assoc_gauges assoc_gauges;
+	struct reassembly_counters reassembly;
 	uint64_t bpf[PACKET_COUNTER_COUNT];
 	const char *simd; /* name of the checksum routine in use */
 };
 
 struct worker_flow_row {
-	bool spliced;
+	bool spliced, udp;
+	struct assoc_row assoc; /* udp: this */
 	struct splice_flow splice;  /* spliced: this ... */
 	struct flow_info flow;      /* ... else this */
 	const char *upstream_state; /* bridge state name, static */

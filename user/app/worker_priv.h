@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "assoc.h"
 #include "rulemap.h"
 #include "tap.h"
 #include "topo.h"
@@ -67,6 +68,7 @@ struct worker {
 	struct uring uring;
 	struct stack *stack;
 	struct bridge *bridge;
+	struct assocs *assocs;
 	int netlink_fd;
 	uint64_t started_ns;
 	pthread_t thread;

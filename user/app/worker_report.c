@@ -134,23 +134,32 @@ static void worker_report_stats(struct worker *worker, struct worker_stats *out)
 	worker_report_tap(worker, &out->tap);
 	out->splice = *splice_counters(bridge_splice(worker->bridge));
 	splice_gauges(bridge_splice(worker->bridge), &out->splice_gauges);
+	out->assoc = *assoc_counters(worker->assocs);
+	assoc_gauges(worker->assocs, &out->assoc_gauges);
+	out->reassembly = *stack_reassembly_counters(worker->stack);
 	bpfload_read_counters(worker->bpf, out->bpf);
 	out->simd = csum_name();
 }
 
-/* Slots to look at: those of the stack, then those of the splice. */
+/* Slots to look at: those of the stack, then those of the splice, then the UDP associations. */
 static uint64_t worker_flow_slots(const struct worker *worker)
 {
-	return (uint64_t)worker->config->tcp.max_flows + splice_entries(bridge_splice(worker->bridge));
+	return (uint64_t)worker->config->tcp.max_flows + splice_entries(bridge_splice(worker->bridge)) +
+	       assoc_slots(worker->assocs);
 }
 
 static bool worker_describe_flow(struct worker *worker, uint32_t slot, struct worker_flow_row *row)
 {
 	uint32_t stack_slots = worker->config->tcp.max_flows;
+	uint32_t splice_slots = splice_entries(bridge_splice(worker->bridge));
 	const struct flow *flow;
 
 	memset(row, 0, sizeof(*row));
 	memcpy(row->upstream, worker->config->upstreams[0].name, sizeof(row->upstream));
+	if (slot - stack_slots >= splice_slots && slot >= stack_slots) {
+		row->udp = true;
+		return assoc_describe(worker->assocs, slot - stack_slots - splice_slots, &row->assoc);
+	}
 	if (slot >= stack_slots) {
 		row->spliced = true;
 		return splice_describe(bridge_splice(worker->bridge), slot - stack_slots, worker_now_ns(),

@@ -40,18 +40,32 @@ size_t socks_build_auth(uint8_t *out, const char *username, const char *password
 	return 3 + user_bytes + password_bytes;
 }
 
-size_t socks_build_connect(uint8_t *out, const struct endpoint *destination)
+static size_t socks_build_request(uint8_t *out, uint8_t command, const struct endpoint *destination)
 {
 	bool ipv4 = addr_is_ipv4(&destination->addr);
 	size_t addr_bytes = ipv4 ? 4 : 16;
 
 	out[0] = SOCKS_VERSION;
-	out[1] = SOCKS_COMMAND_CONNECT;
+	out[1] = command;
 	out[2] = 0;
 	out[3] = ipv4 ? SOCKS_ATYP_IPV4 : SOCKS_ATYP_IPV6;
 	memcpy(out + 4, destination->addr.bytes + 16 - addr_bytes, addr_bytes);
 	memcpy(out + 4 + addr_bytes, &destination->port, 2);
 	return 6 + addr_bytes;
+}
+
+size_t socks_build_connect(uint8_t *out, const struct endpoint *destination)
+{
+	return socks_build_request(out, SOCKS_COMMAND_CONNECT, destination);
+}
+
+size_t socks_build_associate(uint8_t *out, uint8_t command, bool ipv6)
+{
+	struct endpoint any = {.port = 0};
+
+	if (!ipv6)
+		any.addr = addr_from_ipv4(0);
+	return socks_build_request(out, command, &any);
 }
 
 void socks_handshake_init(struct socks_handshake *handshake, enum socks_offer offer)

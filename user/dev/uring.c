@@ -167,6 +167,21 @@ void uring_recvmsg(struct uring *uring, union uring_word word, int fd, struct ur
 	URING_PREP(uring, word, io_uring_prep_recvmsg, fd, &message->header, MSG_DONTWAIT);
 }
 
+void uring_send_datagram(struct uring *uring, union uring_word word, int fd, struct uring_message *message,
+			 uint32_t iovecs)
+{
+	message->header.msg_iovlen = iovecs;
+	URING_PREP(uring, word, io_uring_prep_sendmsg, fd, &message->header, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void uring_recv_datagrams(struct uring *uring, union uring_word word, int fd, struct msghdr *header, uint16_t group)
+{
+	struct io_uring_sqe *sqe = URING_PREP(uring, word, io_uring_prep_recvmsg_multishot, fd, header, MSG_TRUNC);
+
+	sqe->flags |= IOSQE_BUFFER_SELECT;
+	sqe->buf_group = group;
+}
+
 void uring_cancel_fd(struct uring *uring, union uring_word word, int fd)
 {
 	URING_PREP(uring, word, io_uring_prep_cancel_fd, fd, IORING_ASYNC_CANCEL_ALL);

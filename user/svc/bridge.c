@@ -459,10 +459,13 @@ bool bridge_update_routes(struct bridge *bridge)
 	return bridge->upstream.routed && bridge->upstream.route.ifindex != before;
 }
 
-void bridge_update_next_hop(struct bridge *bridge)
+bool bridge_update_next_hop(struct bridge *bridge)
 {
-	if (upstream_find_next_hop(&bridge->upstream))
+	bool moved = upstream_find_next_hop(&bridge->upstream);
+
+	if (moved)
 		splice_forget_next_hop(bridge->splice);
+	return moved;
 }
 
 struct trace *bridge_trace(struct bridge *bridge)

@@ -105,6 +105,9 @@ void bridge_flow_closed(struct bridge *bridge, struct flow *flow, enum flow_end 
 void bridge_flow_syn_again(struct bridge *bridge, struct flow *flow);
 enum stack_judgement bridge_judge(struct bridge *bridge, const struct packet_view *view, bool has_port);
 void bridge_flow_released(struct bridge *bridge, struct flow *flow);
+/* What the rules say, and the upstream of a new association as they want it. */
+struct rules_verdict bridge_decide_packet(struct bridge *bridge, const struct rules_packet *packet);
+const struct upstream *bridge_pick_upstream(struct bridge *bridge, int32_t wanted);
 /* New packets are judged by `rules` from now on (NULL: no rules); the bridge owns the set. */
 void bridge_set_rules(struct bridge *bridge, struct rules_set *rules, uint64_t now_ns);
 void bridge_set_stack(struct bridge *bridge, struct stack *stack);
@@ -122,7 +125,8 @@ uint32_t bridge_reset_some(struct bridge *bridge, uint32_t max);
 uint32_t bridge_flush_spliced(struct bridge *bridge, uint32_t max);
 /* The way to the upstream may have changed; true: it leaves by another interface now (bridge_upstream()). */
 bool bridge_update_routes(struct bridge *bridge);
-void bridge_update_next_hop(struct bridge *bridge);
+/* True: what was known of the next hop does not hold any more. */
+bool bridge_update_next_hop(struct bridge *bridge);
 struct trace *bridge_trace(struct bridge *bridge);
 const struct upstream *bridge_upstream(const struct bridge *bridge);
 struct splice *bridge_splice(struct bridge *bridge);

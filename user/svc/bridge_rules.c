@@ -31,6 +31,16 @@ static struct rules_verdict bridge_decide(const struct bridge *bridge, const str
 	return verdict;
 }
 
+struct rules_verdict bridge_decide_packet(struct bridge *bridge, const struct rules_packet *packet)
+{
+	return bridge_decide(bridge, packet);
+}
+
+const struct upstream *bridge_pick_upstream(struct bridge *bridge, int32_t wanted)
+{
+	return bridge_choose_upstream(bridge, wanted);
+}
+
 void bridge_set_rules(struct bridge *bridge, struct rules_set *rules, uint64_t now_ns)
 {
 	rules_free(bridge->rules_before);
