@@ -46,9 +46,13 @@ def echo_once(udp, host, port, data, tries=3):
             if error.errno != 90:  # EMSGSIZE: the path MTU has just been learnt
                 raise
             continue
-        got, sender = receive(udp)
-        if got is not None:
-            return got == data and sender[:2] == (host, port)
+        while True:
+            got, sender = receive(udp)
+            if got is None:
+                break
+            # an answer to an earlier try may come late
+            if got == data and sender[:2] == (host, port):
+                return True
     return False
 
 

@@ -333,6 +333,13 @@ bool udp_queue(struct udp_table *table, uint32_t index, uint32_t frame, uint32_t
 	return true;
 }
 
+uint32_t udp_queued_frames(const struct udp_table *table, uint32_t index)
+{
+	uint32_t frame = table->entries[index].queue_head;
+
+	return frame == FRAME_NONE ? 0 : (uint32_t)(table->pool->frames[frame].sent_ns >> 32);
+}
+
 uint32_t udp_dequeue(struct udp_table *table, uint32_t index)
 {
 	struct udp_entry *entry = &table->entries[index];

@@ -60,6 +60,8 @@ uint32_t udp_clients(const struct udp_table *table);
  * taken out again. false: a limit; the frames stay the caller's.
  */
 bool udp_queue(struct udp_table *table, uint32_t index, uint32_t frame, uint32_t bytes, uint32_t frames);
+/* Frames of the oldest; 0: none waits. */
+uint32_t udp_queued_frames(const struct udp_table *table, uint32_t index);
 /* The oldest, or FRAME_NONE. */
 uint32_t udp_dequeue(struct udp_table *table, uint32_t index);
 

@@ -143,6 +143,14 @@ void uring_recv_bundle(struct uring *uring, union uring_word word, int fd, uint1
 	sqe->ioprio |= IORING_RECVSEND_BUNDLE;
 }
 
+void uring_recv_buffers(struct uring *uring, union uring_word word, int fd, uint16_t group)
+{
+	struct io_uring_sqe *sqe = URING_PREP(uring, word, io_uring_prep_recv_multishot, fd, NULL, 0, 0);
+
+	sqe->flags |= IOSQE_BUFFER_SELECT;
+	sqe->buf_group = group;
+}
+
 struct uring_message *uring_message(struct uring *uring)
 {
 	struct uring_message *message;

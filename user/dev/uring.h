@@ -77,6 +77,8 @@ void uring_send_datagram(struct uring *uring, union uring_word word, int fd, str
  * `header`: its controllen says how much room control data gets; it must stay.
  */
 void uring_recv_datagrams(struct uring *uring, union uring_word word, int fd, struct msghdr *header, uint16_t group);
+/* Multishot reception of a stream into buffers of that group, one per completion. */
+void uring_recv_buffers(struct uring *uring, union uring_word word, int fd, uint16_t group);
 /* Cancels everything on fd; `word` completes after. */
 void uring_cancel_fd(struct uring *uring, union uring_word word, int fd);
 /* Cancels the operation whose user_data is `target`. */

@@ -184,7 +184,7 @@ static struct assoc *assoc_get(struct assocs *assocs)
 	memset(assoc, 0, sizeof(*assoc));
 	assoc->generation = (uint16_t)(generation + 1);
 	assoc->control_fd = assoc->udp_fd = -1;
-	assoc->frame = FRAME_NONE;
+	assoc->frame = assoc->sending = assoc->partial = FRAME_NONE;
 	assoc->entry = UDP_NONE;
 	return assoc;
 }
@@ -196,9 +196,9 @@ static void assoc_free(struct assocs *assocs, struct assoc *assoc)
 	if (assoc->udp_fd >= 0)
 		close(assoc->udp_fd);
 	assoc->control_fd = assoc->udp_fd = -1;
-	if (assoc->frame != FRAME_NONE)
-		frame_put(assocs->pool, assoc->frame);
+	assoc_put_frames(assocs, assoc->frame);
 	assoc->frame = FRAME_NONE;
+	assoc_stream_put(assocs, assoc);
 	assoc_move(assocs, assoc, ASSOC_FREE);
 	assocs->counters.closed++;
 	/* one that waits for buffers goes to the free list when it is taken out there */
@@ -305,6 +305,7 @@ static struct assoc *assoc_open(struct assocs *assocs, const struct udp_key *key
 	}
 	assoc->control_fd = fd;
 	assoc->upstream = upstream;
+	assoc->stream = upstream->settings->udp == CONFIG_UDP_TCP;
 	assoc->created_ns = assocs->now_ns;
 	assoc->entry = udp_add(assocs->table, key, assocs->now_ns);
 	assert(assoc->entry != UDP_NONE);
@@ -353,13 +354,14 @@ static void assoc_take(struct assocs *assocs, struct assoc *assoc, struct stack_
 	datagram->frames = FRAME_NONE;
 	for (uint32_t i = first; i != FRAME_NONE; i = assocs->pool->frames[i].next, frames++)
 		frame_set_owner(assocs->pool, i, FRAME_FLOW);
-	assoc_relay_address(assocs, first, &datagram->link.src);
-	if (assoc->state == ASSOC_READY) {
+	assoc_relay_address(assocs, assoc, datagram, first);
+	if (assoc->state == ASSOC_READY && !assoc->stream) {
 		assoc_relay_send(assocs, assoc, first);
 		return;
 	}
 	if (udp_queue(assocs->table, assoc->entry, first, datagram->bytes, frames)) {
 		assocs->counters.queued++;
+		assoc_stream_send(assocs, assoc);
 		return;
 	}
 	assocs->counters.queue_full++;
@@ -393,7 +395,7 @@ static void assoc_carry(struct assocs *assocs, struct stack_datagram *datagram, 
 	}
 	assoc_note_client(assoc, datagram);
 	udp_touch(assocs->table, assoc->entry, assocs->now_ns);
-	if (!assoc_is_too_big(assocs, assoc->upstream, datagram))
+	if (assoc->stream || !assoc_is_too_big(assocs, assoc->upstream, datagram))
 		assoc_take(assocs, assoc, datagram);
 	/* last: what fails at once finds everything in its place */
 	if (fresh)
@@ -453,6 +455,9 @@ void assoc_complete(struct assocs *assocs, union uring_word word, int32_t res, u
 			assocs->counters.control_ended++;
 			assoc_close(assocs, assoc);
 		}
+		break;
+	case ASSOC_OP_STREAM_SEND:
+		assoc_stream_sent(assocs, assoc, res);
 		break;
 	case ASSOC_OP_RECV:
 		assoc_relay_received(assocs, assoc, res, flags);

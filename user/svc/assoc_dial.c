@@ -51,10 +51,12 @@ static void assoc_send(struct assocs *assocs, struct assoc *assoc, uint32_t offs
 		   assoc_data(assocs, assoc) + offset, (uint32_t)bytes);
 }
 
+/* Not a byte more than belongs to the handshake: what follows is read as what it is. */
 static void assoc_receive(struct assocs *assocs, struct assoc *assoc)
 {
 	uring_recv(assocs->uring, assoc_start_op(assocs, assoc, ASSOC_OP_HANDSHAKE_RECV), assoc->control_fd,
-		   assoc_data(assocs, assoc) + ASSOC_RECV_OFFSET, ASSOC_RECV_BYTES);
+		   assoc_data(assocs, assoc) + ASSOC_RECV_OFFSET,
+		   (uint32_t)socks_handshake_wants(assoc_handshake(assocs, assoc)));
 }
 
 void assoc_connected(struct assocs *assocs, struct assoc *assoc, int32_t res)
@@ -105,11 +107,11 @@ static void assoc_send_auth(struct assocs *assocs, struct assoc *assoc)
 static void assoc_send_request(struct assocs *assocs, struct assoc *assoc)
 {
 	bool ipv6 = !addr_is_ipv4(&assoc->upstream->settings->server.addr);
+	uint8_t command = assoc->stream ? SOCKS_COMMAND_UDP_IN_TCP : SOCKS_COMMAND_UDP_ASSOCIATE;
 
 	assoc_move(assocs, assoc, ASSOC_REQUESTING);
 	assoc_send(assocs, assoc, ASSOC_REQUEST_OFFSET,
-		   socks_build_associate(assoc_data(assocs, assoc) + ASSOC_REQUEST_OFFSET, SOCKS_COMMAND_UDP_ASSOCIATE,
-					 ipv6));
+		   socks_build_associate(assoc_data(assocs, assoc) + ASSOC_REQUEST_OFFSET, command, ipv6));
 }
 
 /* Of no use across the internet: private (RFC 1918, 4193), shared (6598), link-local, loopback. */
@@ -156,27 +158,44 @@ static bool assoc_find_relay(struct assocs *assocs, struct assoc *assoc, const s
 	return assoc->relay.port && !assoc_is_unspecified(&assoc->relay.addr);
 }
 
-static void assoc_granted(struct assocs *assocs, struct assoc *assoc)
+/* The socket, or nothing more than the control connection. false: the client was told. */
+static bool assoc_open_way(struct assocs *assocs, struct assoc *assoc)
 {
 	struct endpoint bound = assoc_handshake(assocs, assoc)->bound;
-	uint32_t frame;
 
+	if (assoc->stream)
+		return true;
 	if (!assoc_find_relay(assocs, assoc, &bound)) {
 		assocs->counters.relay_unusable++;
 		assoc_refuse(assocs, assoc, STACK_ERROR_PORT_UNREACHABLE);
-		return;
+		return false;
 	}
 	if (assoc_relay_open(assocs, assoc)) {
 		assocs->counters.socket_failed++;
 		assoc_refuse(assocs, assoc, STACK_ERROR_PORT_UNREACHABLE);
-		return;
+		return false;
 	}
+	return true;
+}
+
+static void assoc_granted(struct assocs *assocs, struct assoc *assoc)
+{
+	uint32_t frame;
+
+	if (!assoc_open_way(assocs, assoc))
+		return;
 	assocs->counters.ready++;
 	assoc_move(assocs, assoc, ASSOC_READY);
 	assoc_arm(assocs, assoc, assocs->config->udp.idle_timeout_ns);
 	/* all that was sent has been answered: nobody reads the frame any more */
 	frame_put(assocs->pool, assoc->frame);
 	assoc->frame = FRAME_NONE;
+	if (assoc->stream) {
+		upstream_prepare_relay(assoc->control_fd);
+		assoc_stream_receive(assocs, assoc);
+		assoc_stream_send(assocs, assoc);
+		return;
+	}
 	/* nothing more is expected on the control connection but its end */
 	uring_poll_once(assocs->uring, assoc_start_op(assocs, assoc, ASSOC_OP_WATCH), assoc->control_fd);
 	assoc_relay_receive(assocs, assoc);

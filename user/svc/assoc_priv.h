@@ -38,10 +38,18 @@ enum assoc_op {
 	ASSOC_OP_HANDSHAKE_SEND,
 	ASSOC_OP_HANDSHAKE_RECV,
 	ASSOC_OP_WATCH, /* the control connection: its end */
-	ASSOC_OP_RECV,  /* multishot recvmsg of the UDP socket */
+	ASSOC_OP_RECV,  /* multishot: of the UDP socket, or of the stream */
+	ASSOC_OP_STREAM_SEND,
 	ASSOC_OP_SEND,  /* its word names the first frame, whose seq is the slot */
 	ASSOC_OP_CANCEL,
 };
+
+/* Buffer group of all receptions; those below are the bridge's. */
+#define ASSOC_RECV_GROUP 16
+/* The largest datagram, what the kernel tells about it, and a SOCKS5 header of any kind. */
+#define ASSOC_BUFFER_BYTES (65536 + 512)
+/* A message that is not whole yet, and what comes behind it; in front of a payload 8 bytes are written (stack.h). */
+#define ASSOC_STREAM_BYTES (2 * ASSOC_BUFFER_BYTES)
 
 /* Where things lie in the frame of a handshake. */
 #define ASSOC_SEND_OFFSET 0
@@ -61,6 +69,7 @@ struct assoc {
 	bool receiving; /* a recvmsg is armed */
 	bool starved;   /* in the list of those that wait for buffers */
 	bool carried;   /* the kernel's, with both keys */
+	bool stream;    /* `udp: tcp`: datagrams go through the control connection */
 	uint16_t generation;
 	uint16_t in_flight; /* completions that will still come */
 	uint16_t port;      /* of the stack */
@@ -68,7 +77,10 @@ struct assoc {
 	uint32_t entry; /* of the table and of the kernel's; UDP_NONE: gone */
 	uint32_t next;  /* free list, or list of the starved */
 	int control_fd, udp_fd;
-	uint32_t frame; /* of the handshake; FRAME_NONE outside of it */
+	uint32_t frame;         /* of the handshake; FRAME_NONE outside of it */
+	uint32_t sending;       /* stream: first frames of the messages that the kernel reads, linked by seq */
+	uint32_t sending_bytes; /* of all these */
+	uint32_t partial;       /* stream: frames with the beginning of a message */
 	const struct upstream *upstream;
 	struct build_link link; /* toward the client; src is where it sent last */
 	struct endpoint relay, own;
@@ -102,6 +114,7 @@ struct assocs {
 	struct io_uring_buf_ring *ring;
 	uint8_t *buffers;
 	struct msghdr receive_header;
+	uint8_t *stream; /* ASSOC_STREAM_BYTES (assoc_stream.c) */
 };
 
 /* assoc.c */
@@ -135,13 +148,28 @@ void assoc_relay_destroy(struct assocs *assocs);
 int assoc_relay_open(struct assocs *assocs, struct assoc *assoc);
 void assoc_relay_receive(struct assocs *assocs, struct assoc *assoc);
 void assoc_relay_received(struct assocs *assocs, struct assoc *assoc, int32_t res, uint32_t flags);
-/* Puts the header for `remote` in front of the payload: there were headers in its frame. */
-void assoc_relay_address(struct assocs *assocs, uint32_t frame, const struct endpoint *remote);
+/* Puts the header with the destination in front of the payload: there were headers in its frame. */
+void assoc_relay_address(struct assocs *assocs, const struct assoc *assoc, const struct stack_datagram *datagram,
+			 uint32_t frame);
 /* Sends a chain that begins with that header, and takes its frames (FRAME_FLOW). */
 void assoc_relay_send(struct assocs *assocs, struct assoc *assoc, uint32_t frame);
 void assoc_relay_sent(struct assocs *assocs, uint32_t frame, int32_t res);
 void assoc_relay_feed_starved(struct assocs *assocs);
 void assoc_put_frames(struct assocs *assocs, uint32_t frame);
+
+/* A datagram of `remote` for the client, with room for 8 bytes in front of it. */
+void assoc_relay_deliver(struct assocs *assocs, struct assoc *assoc, const struct endpoint *remote, uint8_t *data,
+			 size_t bytes);
+/* Waits for a buffer. */
+void assoc_relay_starve(struct assocs *assocs, struct assoc *assoc);
+
+/* assoc_stream.c: datagrams by the control connection */
+void assoc_stream_send(struct assocs *assocs, struct assoc *assoc);
+void assoc_stream_sent(struct assocs *assocs, struct assoc *assoc, int32_t res);
+void assoc_stream_receive(struct assocs *assocs, struct assoc *assoc);
+void assoc_stream_take(struct assocs *assocs, struct assoc *assoc, const uint8_t *data, size_t len);
+/* Gives back what it still holds, once nothing is in flight. */
+void assoc_stream_put(struct assocs *assocs, struct assoc *assoc);
 
 /* assoc_kernel.c: the kernel's part */
 void assoc_kernel_take(struct assocs *assocs, struct assoc *assoc);

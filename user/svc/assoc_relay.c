@@ -22,13 +22,8 @@
 
 #include "socks_udp.h"
 
-/* Groups below are the bridge's. */
-#define ASSOC_RECV_GROUP 16
 #define ASSOC_RECV_ENTRIES 64
 #define ASSOC_CONTROL_BYTES 64
-/* The largest datagram, what the kernel tells about it, and a SOCKS5 header of any kind. */
-#define ASSOC_BUFFER_BYTES (65536 + 512)
-#define ASSOC_IPV4_MAX_PAYLOAD 65507
 
 #ifndef SOL_UDP
 #define SOL_UDP 17
@@ -59,7 +54,8 @@ int assoc_relay_create(struct assocs *assocs)
 	assocs->ring = ring;
 	/* untouched ones cost nothing */
 	assocs->buffers = malloc((size_t)ASSOC_RECV_ENTRIES * ASSOC_BUFFER_BYTES);
-	if (!assocs->buffers)
+	assocs->stream = malloc(ASSOC_STREAM_BYTES);
+	if (!assocs->buffers || !assocs->stream)
 		return -ENOMEM;
 	assocs->receive_header.msg_controllen = ASSOC_CONTROL_BYTES;
 	io_uring_buf_ring_init(assocs->ring);
@@ -77,6 +73,7 @@ void assoc_relay_destroy(struct assocs *assocs)
 	if (assocs->ring)
 		munmap(assocs->ring, assoc_ring_bytes());
 	free(assocs->buffers);
+	free(assocs->stream);
 }
 
 /* --- the socket --- */
@@ -155,12 +152,24 @@ int assoc_relay_open(struct assocs *assocs, struct assoc *assoc)
 
 /* --- up --- */
 
-void assoc_relay_address(struct assocs *assocs, uint32_t frame, const struct endpoint *remote)
-{
-	struct frame *first = &assocs->pool->frames[frame];
+_Static_assert(SOCKS_UDP_TCP_IPV4_BYTES == SOCKS_UDP_IPV4_BYTES && SOCKS_UDP_TCP_IPV6_BYTES == SOCKS_UDP_IPV6_BYTES,
+	       "both headers have one length");
 
-	first->off = (uint16_t)(first->off - socks_udp_header_bytes(&remote->addr));
-	first->len = (uint16_t)(first->len + socks_udp_build(frame_data(assocs->pool, frame) + first->off, remote));
+void assoc_relay_address(struct assocs *assocs, const struct assoc *assoc, const struct stack_datagram *datagram,
+			 uint32_t frame)
+{
+	const struct endpoint *remote = &datagram->link.src;
+	struct frame *first = &assocs->pool->frames[frame];
+	uint16_t header = (uint16_t)socks_udp_header_bytes(&remote->addr);
+	uint8_t *at;
+
+	first->off = (uint16_t)(first->off - header);
+	first->len = (uint16_t)(first->len + header);
+	at = frame_data(assocs->pool, frame) + first->off;
+	if (assoc->stream)
+		socks_udp_tcp_build(at, remote, (uint16_t)datagram->bytes);
+	else
+		socks_udp_build(at, remote);
 }
 
 void assoc_relay_send(struct assocs *assocs, struct assoc *assoc, uint32_t frame)
@@ -212,6 +221,10 @@ void assoc_relay_receive(struct assocs *assocs, struct assoc *assoc)
 {
 	if (assoc->receiving || assoc->state != ASSOC_READY)
 		return;
+	if (assoc->stream) {
+		assoc_stream_receive(assocs, assoc);
+		return;
+	}
 	assoc->receiving = true;
 	uring_recv_datagrams(assocs->uring, assoc_start_op(assocs, assoc, ASSOC_OP_RECV), assoc->udp_fd,
 			     &assocs->receive_header, ASSOC_RECV_GROUP);
@@ -229,37 +242,44 @@ static bool assoc_is_sender(const struct endpoint *remote)
 	return a->bytes[0] != 0xff && (a->words[0] | a->words[1] | a->words[2]) != 0;
 }
 
-/* One datagram as the relay sent it. */
-static void assoc_deliver(struct assocs *assocs, struct assoc *assoc, uint8_t *data, size_t len)
+void assoc_relay_deliver(struct assocs *assocs, struct assoc *assoc, const struct endpoint *remote, uint8_t *data,
+			 size_t bytes)
 {
+	const struct iovec payload = {data, bytes};
 	struct build_link link = assoc->link;
-	struct iovec payload;
+
+	/* another family than the client's cannot be told to it */
+	if (!assoc_is_sender(remote) || addr_is_ipv4(&remote->addr) != addr_is_ipv4(&link.dst.addr)) {
+		assocs->counters.received_malformed++;
+		return;
+	}
+	link.src = *remote;
+	assocs->counters.received++;
+	assocs->counters.received_bytes += bytes;
+	assoc->packets_down++;
+	assoc->bytes_down += bytes;
+	stack_send_datagram(assocs->stack, assoc->port, &link, &payload);
+}
+
+/* One datagram as the relay sent it. */
+static void assoc_strip(struct assocs *assocs, struct assoc *assoc, uint8_t *data, size_t len)
+{
+	struct endpoint remote;
 	size_t header;
 
-	switch (socks_udp_parse(data, len, &link.src, &header)) {
+	switch (socks_udp_parse(data, len, &remote, &header)) {
+	case SOCKS_UDP_OK:
+		assoc_relay_deliver(assocs, assoc, &remote, data + header, len - header);
+		break;
 	case SOCKS_UDP_FRAGMENT:
 		assocs->counters.received_fragment++;
-		return;
+		break;
 	case SOCKS_UDP_NAME:
 		assocs->counters.received_name++;
-		return;
-	case SOCKS_UDP_MALFORMED:
-		assocs->counters.received_malformed++;
-		return;
-	default:
 		break;
-	}
-	/* another family than the client's cannot be told to it */
-	if (!assoc_is_sender(&link.src) || addr_is_ipv4(&link.src.addr) != addr_is_ipv4(&link.dst.addr)) {
+	default:
 		assocs->counters.received_malformed++;
-		return;
 	}
-	payload = (struct iovec){data + header, len - header};
-	assocs->counters.received++;
-	assocs->counters.received_bytes += payload.iov_len;
-	assoc->packets_down++;
-	assoc->bytes_down += payload.iov_len;
-	stack_send_datagram(assocs->stack, assoc->port, &link, &payload);
 }
 
 /* Bytes of each datagram but the last, by UDP_GRO; 0: it is one. */
@@ -293,13 +313,13 @@ static void assoc_take_buffer(struct assocs *assocs, struct assoc *assoc, uint16
 	do {
 		size_t bytes = segment && segment < left ? segment : left;
 
-		assoc_deliver(assocs, assoc, data, bytes);
+		assoc_strip(assocs, assoc, data, bytes);
 		data += bytes;
 		left -= bytes;
 	} while (left);
 }
 
-static void assoc_starve(struct assocs *assocs, struct assoc *assoc)
+void assoc_relay_starve(struct assocs *assocs, struct assoc *assoc)
 {
 	assocs->counters.received_no_buffer++;
 	if (assoc->starved)
@@ -316,14 +336,19 @@ void assoc_relay_received(struct assocs *assocs, struct assoc *assoc, int32_t re
 	if (flags & IORING_CQE_F_BUFFER) {
 		uint16_t id = (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT);
 
-		if (res >= 0 && assoc->state == ASSOC_READY)
+		if (res > 0 && assoc->state == ASSOC_READY && assoc->stream)
+			assoc_stream_take(assocs, assoc, assocs->buffers + (size_t)id * ASSOC_BUFFER_BYTES, (size_t)res);
+		else if (res > 0 && assoc->state == ASSOC_READY)
 			assoc_take_buffer(assocs, assoc, id, res);
 		assoc_give_buffer(assocs, id);
 	}
 	if (assoc->state != ASSOC_READY || assoc->receiving)
 		return;
 	if (res == -ENOBUFS) {
-		assoc_starve(assocs, assoc);
+		assoc_relay_starve(assocs, assoc);
+	} else if (assoc->stream && res <= 0) {
+		assocs->counters.control_ended++;
+		assoc_close(assocs, assoc);
 	} else if (res == -ECONNREFUSED) {
 		/* an ICMP error has come: nobody is behind the relay's port any more */
 		assoc_close(assocs, assoc);

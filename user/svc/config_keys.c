@@ -33,7 +33,7 @@ static const struct config_choice relay_choices[] = {
 static const struct config_choice accept_choices[] = {
 	{"deferred", CONFIG_ACCEPT_DEFERRED}, {"early", CONFIG_ACCEPT_EARLY}, {NULL, 0}};
 static const struct config_choice udp_choices[] = {{"associate", CONFIG_UDP_ASSOCIATE},
-						   {"tcp", CONFIG_CHOICE_NOT_YET},
+						   {"tcp", CONFIG_UDP_TCP},
 						   {"off", CONFIG_UDP_OFF},
 						   {NULL, 0}};
 static const struct config_choice icmp_choices[] = {
