@@ -101,7 +101,7 @@ static void run_log_ready(const struct config *config, const struct worker *work
 	}
 	if (config->on_down == CONFIG_ON_DOWN_PASS)
 		log_warn("on-down: pass: while no daemon runs, what should be proxied goes out directly");
-	log_info("ready: TCP goes to upstream %s", config->upstreams[0].name);
+	log_info("ready: TCP and UDP go to upstream %s", config->upstreams[0].name);
 }
 
 /* From a control socket on: nothing is touched while another daemon has it. */

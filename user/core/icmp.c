@@ -170,10 +170,14 @@ struct build_link icmp_link(const struct tcp_segment *segment)
 void icmp_send_about(struct stack *stack, const struct tcp_segment *segment, enum stack_error error,
 		     const struct addr *from, uint64_t now_ns)
 {
+	const struct packet_view *view = &segment->view;
 	uint32_t first_bytes = stack_frame(stack, segment->frames)->len;
-	uint32_t quoted = MIN(first_bytes - segment->view.l3_off, (uint32_t)segment->view.l3_len);
+	uint32_t quoted = MIN(first_bytes - view->l3_off, (uint32_t)view->l3_len);
 	struct build_link link = icmp_link(segment);
 
+	/* its frames hold nothing but payload already */
+	if (view->l4_proto == IPPROTO_TCP)
+		quoted = (uint32_t)view->payload_off - view->l3_off;
 	/* a multicast Ethernet address: to many at once (RFC 1122 3.2.2) */
 	if (segment->eth[0] & 1 || icmp_is_error(segment, first_bytes))
 		return;

@@ -105,6 +105,18 @@ static enum drop_reason packet_take_apart(struct stack *stack, struct tcp_segmen
 	return DROP_NONE;
 }
 
+bool packet_expired(struct stack *stack, const struct tcp_segment *segment, uint64_t now_ns)
+{
+	const struct addr *own = &stack->ports[segment->port].own[segment->view.ip_version != 4];
+
+	if (segment->view.ip_ttl > 1)
+		return false;
+	stack->counters.dropped[DROP_TTL_EXPIRED]++;
+	if (packet_address_ok(own))
+		icmp_send_about(stack, segment, STACK_ERROR_TTL_EXPIRED, own, now_ns);
+	return true;
+}
+
 static void packet_deliver(struct stack *stack, struct tcp_segment *segment, uint64_t now_ns)
 {
 	const struct packet_view *view = &segment->view;
@@ -127,6 +139,8 @@ static void packet_deliver(struct stack *stack, struct tcp_segment *segment, uin
 			tcp_send_reset_to(stack, segment->port, view, segment->eth, now_ns);
 		return;
 	}
+	if (packet_expired(stack, segment, now_ns))
+		return;
 	if ((view->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN) {
 		tcp_open(stack, segment, now_ns);
 		return;

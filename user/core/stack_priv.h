@@ -326,6 +326,8 @@ enum drop_reason icmp_answer_echo(struct stack *stack, const struct tcp_segment 
 /* udp_in.c: what is not TCP; the frames that are kept are taken out of the segment */
 enum drop_reason packet_input_other(struct stack *stack, struct tcp_segment *segment, struct cursor *whole,
 				    bool checksum_ok, uint64_t now_ns);
+/* traceroute: this is a hop (RFC 1812 5.3.1). True: it ends here, and its sender was told. */
+bool packet_expired(struct stack *stack, const struct tcp_segment *segment, uint64_t now_ns);
 bool packet_ipv4_checksum_ok(const struct tcp_segment *segment);
 /* Neither multicast nor broadcast, loopback, unspecified. */
 bool packet_address_ok(const struct addr *a);

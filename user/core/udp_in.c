@@ -222,16 +222,11 @@ enum drop_reason packet_input_other(struct stack *stack, struct tcp_segment *seg
 				    bool checksum_ok, uint64_t now_ns)
 {
 	const struct packet_view *view = &segment->view;
-	const struct addr *own = &stack->ports[segment->port].own[view->ip_version != 4];
 
 	if (!packet_ipv4_checksum_ok(segment))
 		return DROP_IP_CHECKSUM;
-	/* traceroute: this is a hop (RFC 1812 5.3.1) */
-	if (view->ip_ttl <= 1) {
-		if (packet_address_ok(own))
-			icmp_send_about(stack, segment, STACK_ERROR_TTL_EXPIRED, own, now_ns);
-		return DROP_TTL_EXPIRED;
-	}
+	if (packet_expired(stack, segment, now_ns))
+		return DROP_NONE;
 	if (view->l4_proto == IPPROTO_UDP && view->is_fragment)
 		return udp_fragment(stack, segment, now_ns);
 	if (view->l4_proto == IPPROTO_UDP)
