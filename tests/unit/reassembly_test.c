@@ -22,7 +22,7 @@ static int setup(void **state)
 {
 	(void)state;
 	frame_pool_init(&pool, area, frames, FRAMES, FRAME_SIZE);
-	r = reassembly_create(16, 64, TIMEOUT, 0x123456789abcdef1ull, &pool);
+	r = reassembly_create(16, 200, TIMEOUT, 0x123456789abcdef1ull, &pool);
 	return !r;
 }
 
@@ -187,7 +187,7 @@ static void test_time(void **state)
 	assert_int_equal(reassembly_counters(r)->reassembly_timed_out, 2);
 }
 
-/* One source has an eighth of 16 datagrams and of 64 frames; many sources push out the oldest. */
+/* One source has an eighth of 16 datagrams, and 96 frames; many sources push out the oldest. */
 static void test_limits(void **state)
 {
 	uint32_t bytes;
@@ -197,12 +197,14 @@ static void test_limits(void **state)
 		give(1, id, 0, 8, true, 0, &bytes);
 	assert_int_equal(frame_pool_free(&pool), FRAMES - 2);
 	assert_int_equal(reassembly_counters(r)->fragments_over_limit, 8);
-	for (uint16_t i = 1; i < 20; i++)
-		give(1, 0, (uint16_t)(i * 8), 8, true, 0, &bytes);
-	assert_in_range(FRAMES - frame_pool_free(&pool), 1, 8);
+	/* 96 frames; and none for what is beyond */
+	for (uint16_t i = 1; i < 110; i++)
+		give(1, i % 2, (uint16_t)(i * 8), 8, true, 0, &bytes);
+	assert_in_range(FRAMES - frame_pool_free(&pool), 1, 96);
+	assert_int_equal(reassembly_counters(r)->fragments_over_limit, 8 + 1);
 	for (uint32_t source = 2; source < 200; source++)
 		give(source, 1, 0, 8, true, 0, &bytes);
-	assert_in_range(FRAMES - frame_pool_free(&pool), 8, 16 + 7);
+	assert_in_range(FRAMES - frame_pool_free(&pool), 16, 16 + 96);
 	assert_true(reassembly_counters(r)->reassembly_evicted > 0);
 	reassembly_expire(r, UINT64_MAX);
 	assert_int_equal(frame_pool_free(&pool), FRAMES);

@@ -12,7 +12,7 @@
  * of 8 in the middle, an end behind 65535 or two different ends do so too.
  *
  * Bounds: slots, frames, frames of one datagram, and an eighth of slots and
- * frames for one source (by a keyed class of its address: cheap, and a flood
+ * frames, but two large datagrams, for one source (by a keyed class of its address: cheap, and a flood
  * can only hit the few that share its class). When slots run out, the oldest
  * goes.
  */
@@ -25,6 +25,7 @@
 #define REASSEMBLY_CLASSES 256
 #define REASSEMBLY_SHARE 8
 #define REASSEMBLY_MAX_PIECES 120 /* one vector each, when the datagram is sent on */
+#define REASSEMBLY_SOURCE_LEAST_FRAMES 96
 #define REASSEMBLY_OPEN_END UINT32_MAX
 
 struct reassembly_slot {
@@ -43,7 +44,7 @@ struct reassembly {
 	struct reassembly_slot *slots;
 	uint32_t *buckets;
 	uint32_t mask, max, used, free_head, oldest, newest;
-	uint32_t max_frames, frames;
+	uint32_t max_frames, source_frames, frames;
 	uint32_t class_slots[REASSEMBLY_CLASSES], class_frames[REASSEMBLY_CLASSES];
 	uint64_t timeout_ns, secret;
 	struct reassembly_counters counters;
@@ -62,6 +63,7 @@ struct reassembly *reassembly_create(uint32_t max, uint32_t max_frames, uint64_t
 	r->pool = pool;
 	r->max = max;
 	r->max_frames = max_frames;
+	r->source_frames = MAX(max_frames / REASSEMBLY_SHARE, REASSEMBLY_SOURCE_LEAST_FRAMES);
 	r->timeout_ns = timeout_ns;
 	r->secret = secret;
 	r->mask = buckets - 1;
@@ -276,7 +278,7 @@ uint32_t reassembly_add(struct reassembly *r, const struct reassembly_key *key,
 		index = reassembly_open(r, key, now_ns);
 	slot = index == REASSEMBLY_NONE ? NULL : &r->slots[index];
 	if (!slot || r->frames >= r->max_frames || slot->pieces >= REASSEMBLY_MAX_PIECES ||
-	    r->class_frames[slot->class] >= r->max_frames / REASSEMBLY_SHARE) {
+	    r->class_frames[slot->class] >= r->source_frames) {
 		r->counters.fragments_over_limit++;
 		frame_put(r->pool, fragment->frame);
 		/* what cannot become whole any more only takes room */
