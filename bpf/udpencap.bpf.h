@@ -371,7 +371,7 @@ static __always_inline int udp_move_payload(struct __sk_buff *skb, const struct 
 		return -1;
 	bpf_l4_csum_replace(skb, check_off, 0, fold32(change->pseudo_diff), BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
 	bpf_l4_csum_replace(skb, check_off, 0, fold32(change->data_diff), BPF_F_MARK_MANGLED_0);
-	/* the stores above have counted what the second one makes up for */
+	/* where the length stayed (padding), the stores above have counted what the second one makes up for */
 	bpf_csum_update(skb, (__u32)~fold32(change->data_diff));
 	return 0;
 }
