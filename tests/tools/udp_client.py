@@ -11,6 +11,7 @@
   udp_client.py many HOST PORT COUNT          COUNT endpoints at once, each gets its own echo; prints how many did
   udp_client.py keep HOST PORT SECONDS        an echo every 100 ms; prints how many of how many came back
   udp_client.py mtu HOST PORT SIZE            with DF: the path MTU that the kernel has learnt then
+  udp_client.py serve HOST PORT               an echo server; "who?" is answered from PORT + 1
 """
 import os
 import select
@@ -171,6 +172,13 @@ def main(args):
             pass
         print(udp.getsockopt(level, mtu))
         return False
+    if what == "serve":
+        udp = open_udp(host, f"{host}:{port}")
+        other = open_udp(host, f"{host}:{port + 1}")
+        udp.settimeout(None)
+        while True:
+            data, sender = udp.recvfrom(65536)
+            (other if data == b"who?" else udp).sendto(data, sender)
     return True
 
 
