@@ -16,6 +16,8 @@
  *   5013   ends the control connections of all, then nothing
  *   others echo
  *
+ * Besides, UDP port 5007 of its own echoes without SOCKS5.
+ *
  * zero-address   BND.ADDR is 0.0.0.0 or ::
  * refuse         reply 07 to UDP ASSOCIATE
  * no-udp-port    the relay port named is one where nobody listens
@@ -41,9 +43,10 @@
 #define MAX_FDS 65536
 #define DATAGRAM_BYTES 66000
 #define BATCH 64
+#define PLAIN_PORT 5007
 #define STREAM_BYTES (DATAGRAM_BYTES * 2)
 
-enum kind { UNUSED, LISTENER, RELAY, GREETING, REQUEST, HELD, STREAM };
+enum kind { UNUSED, LISTENER, RELAY, PLAIN, GREETING, REQUEST, HELD, STREAM };
 
 struct peer {
 	enum kind kind;
@@ -268,6 +271,24 @@ static void stream(int fd)
 	peer->have -= at;
 }
 
+/* Without SOCKS5. */
+static void plain(int fd)
+{
+	struct sockaddr_in6 from[BATCH];
+	struct mmsghdr messages[BATCH];
+	struct iovec iov[BATCH];
+	int count;
+
+	for (int i = 0; i < BATCH; i++) {
+		iov[i] = (struct iovec){in_buffers[i], DATAGRAM_BYTES};
+		messages[i] = (struct mmsghdr){
+			.msg_hdr = {.msg_name = &from[i], .msg_namelen = sizeof(from[i]), .msg_iov = &iov[i], .msg_iovlen = 1}};
+	}
+	count = recvmmsg(fd, messages, BATCH, 0, NULL);
+	for (int i = 0; i < count; i++)
+		sendto(fd, in_buffers[i], messages[i].msg_len, 0, (const struct sockaddr *)&from[i], sizeof(from[i]));
+}
+
 /* --- control connections --- */
 
 static void reply(int fd, uint8_t code)
@@ -380,6 +401,7 @@ int main(int argc, char **argv)
 	relay_port = ntohs(own.sin6_port);
 	watch(listener, LISTENER);
 	watch(udp, RELAY);
+	watch(open_socket(SOCK_DGRAM, PLAIN_PORT), PLAIN);
 	puts("ready");
 	fflush(stdout);
 	for (;;) {
@@ -392,6 +414,8 @@ int main(int argc, char **argv)
 				take_connections(fd);
 			else if (peers[fd].kind == RELAY)
 				relay(fd);
+			else if (peers[fd].kind == PLAIN)
+				plain(fd);
 			else if (peers[fd].kind != UNUSED)
 				control(fd);
 		}

@@ -141,9 +141,16 @@ void assoc_arm(struct assocs *assocs, struct assoc *assoc, uint64_t after_ns)
 	wheel_arm(&assocs->wheel, &assoc->timer, assocs->now_ns + after_ns);
 }
 
+static uint16_t assoc_bit(int op)
+{
+	return (uint16_t)BIT(op - ASSOC_FIRST_OP);
+}
+
 union uring_word assoc_start_op(struct assocs *assocs, struct assoc *assoc, enum assoc_op op)
 {
 	assoc->in_flight++;
+	if (op != ASSOC_OP_CANCEL)
+		assoc->pending |= assoc_bit(op);
 	return (union uring_word){
 		.index = assoc_index(assocs, assoc), .generation = assoc->generation, .op = (uint8_t)op};
 }
@@ -191,8 +198,9 @@ static struct assoc *assoc_get(struct assocs *assocs)
 
 static void assoc_free(struct assocs *assocs, struct assoc *assoc)
 {
+	/* by RST: nothing is in it, and TIME-WAIT would take a port for each short association */
 	if (assoc->control_fd >= 0)
-		close(assoc->control_fd);
+		upstream_close_socket(assoc->control_fd, 1);
 	if (assoc->udp_fd >= 0)
 		close(assoc->udp_fd);
 	assoc->control_fd = assoc->udp_fd = -1;
@@ -208,16 +216,23 @@ static void assoc_free(struct assocs *assocs, struct assoc *assoc)
 	assocs->free_head = assoc_index(assocs, assoc);
 }
 
-/* Ends what the ring does for its sockets. */
+/*
+ * Ends what the ring does for its sockets. One by one, by user_data, for which the kernel has a hash table; all of a
+ * descriptor would be looked for among all that are armed (io_uring/poll.c, io_poll_file_find()).
+ */
 static void assoc_cancel(struct assocs *assocs, struct assoc *assoc)
 {
-	if (assoc->cancelling || !assoc->in_flight)
+	union uring_word target = {.index = assoc_index(assocs, assoc), .generation = assoc->generation};
+
+	if (assoc->cancelling)
 		return;
 	assoc->cancelling = true;
-	if (assoc->control_fd >= 0)
-		uring_cancel_fd(assocs->uring, assoc_start_op(assocs, assoc, ASSOC_OP_CANCEL), assoc->control_fd);
-	if (assoc->udp_fd >= 0)
-		uring_cancel_fd(assocs->uring, assoc_start_op(assocs, assoc, ASSOC_OP_CANCEL), assoc->udp_fd);
+	for (int op = ASSOC_FIRST_OP; op < ASSOC_OP_CANCEL; op++) {
+		if (!(assoc->pending & assoc_bit(op)))
+			continue;
+		target.op = (uint8_t)op;
+		uring_cancel(assocs->uring, assoc_start_op(assocs, assoc, ASSOC_OP_CANCEL), target);
+	}
 }
 
 void assoc_finish(struct assocs *assocs, struct assoc *assoc)
@@ -438,8 +453,11 @@ void assoc_complete(struct assocs *assocs, union uring_word word, int32_t res, u
 	}
 	assoc = &assocs->list[word.index];
 	assoc->handling = true;
-	if (!(flags & IORING_CQE_F_MORE))
+	if (!(flags & IORING_CQE_F_MORE)) {
 		assoc->in_flight--;
+		if (word.op != ASSOC_OP_CANCEL)
+			assoc->pending &= (uint16_t)~assoc_bit(word.op);
+	}
 	switch (word.op) {
 	case ASSOC_OP_CONNECT:
 		assoc_connected(assocs, assoc, res);

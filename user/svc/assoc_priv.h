@@ -72,6 +72,7 @@ struct assoc {
 	bool stream;    /* `udp: tcp`: datagrams go through the control connection */
 	uint16_t generation;
 	uint16_t in_flight; /* completions that will still come */
+	uint16_t pending;   /* bit per enum assoc_op: those of them that can be cancelled */
 	uint16_t port;      /* of the stack */
 	uint16_t quote_bytes;
 	uint32_t entry; /* of the table and of the kernel's; UDP_NONE: gone */
