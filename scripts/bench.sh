@@ -13,6 +13,7 @@
 #     memory    idle connections, and what the daemon has to do with spliced bulk
 #     dante     a real SOCKS5 server as upstream: dante
 #     microsocks   another: microsocks
+#     udp       64-byte datagrams: round trips and new endpoints per second
 #   UPDATE=docs/benchmarks.md   besides, replaces the generated section of that file by the tables
 #
 # Results as TSV in build/bench/.
@@ -20,7 +21,7 @@ set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD:-$root/build}
 runs=${RUNS:-3}
-parts=${PARTS:-target mtu memory dante microsocks}
+parts=${PARTS:-target mtu memory dante microsocks udp}
 export SECONDS_EACH=4 LAB_CONGESTION=${LAB_CONGESTION:-reno}
 connections=5000
 [ -z "${QUICK:-}" ] || { SECONDS_EACH=1 connections=2000; }
@@ -70,9 +71,16 @@ part_microsocks() {
 	done
 }
 
+part_udp() {
+	local system
+	for system in forwarding udp-socket udp-kernel; do cell gso/udp $system udp; done
+	cell gso/udp udp-kernel endpoints:5000
+	for system in forwarding udp-kernel-xdp; do cell mtu-gro-xdp/udp $system udp; done
+}
+
 for part in $parts; do
 	[ "$(type -t "part_$part")" = function ] && continue
-	echo "bench.sh: unknown part $part; target, mtu, memory, dante and microsocks are known" >&2
+	echo "bench.sh: unknown part $part; target, mtu, memory, dante, microsocks and udp are known" >&2
 	exit 2
 done
 {
