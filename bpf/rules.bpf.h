@@ -45,18 +45,30 @@ static __always_inline __u16 rules_upstream_of(__u32 decision)
 	return decision >> 8 == RULES_ANY_UPSTREAM ? UDP_KEY_ANY : (__u16)(decision >> 8);
 }
 
-static __always_inline __u32 rules_look_up(const struct rules_packet *packet, __u32 number)
+/*
+ * For XDP a global function: the verifier goes through the searches once, and not once for every way that leads there,
+ * which halves its work. The stack of the tc program has no room for the frame of another function.
+ */
+#if defined(HOOK_XDP)
+#define RULES_LOOK_UP __attribute__((noinline))
+#else
+#define RULES_LOOK_UP static __always_inline
+#endif
+
+/* The decision for the packet of an entry of the cache. */
+RULES_LOOK_UP int rules_look_up(__u32 cache_slot, __u32 number)
 {
+	const struct rules_cached *cached = bpf_map_lookup_elem(&rule_cache, &cache_slot);
 	__u32 slot = number & (RULES_SLOTS - 1);
 	const struct rules_header *header = bpf_map_lookup_elem(&rule_sets, &slot);
 	int rule;
 
-	if (!header)
-		return RULES_DECISION_PROXY;
-	rule = rules_match(rules_range_of_slot, (const void *)(unsigned long)slot, header, packet);
+	if (!header || !cached)
+		return (int)RULES_DECISION_PROXY;
+	rule = rules_match(rules_range_of_slot, (const void *)(unsigned long)slot, header, &cached->packet);
 	if (rule == RULES_NONE)
-		return RULES_DECISION_PROXY;
-	return RULES_DECISION(header->action[rule & (RULES_MAX - 1)], header->upstream[rule & (RULES_MAX - 1)]);
+		return (int)RULES_DECISION_PROXY;
+	return (int)RULES_DECISION(header->action[rule & (RULES_MAX - 1)], header->upstream[rule & (RULES_MAX - 1)]);
 }
 
 static __always_inline __u32 rules_cache_slot(const struct packet_view *v)
@@ -94,15 +106,13 @@ static __always_inline __u32 rules_decide(__u32 number, const struct packet_view
 	cached->packet.dport = v->dport;
 	cached->packet.proto = v->l4_proto;
 	cached->packet.has_port = (__u8)has_port;
-	cached->action = rules_look_up(&cached->packet, number);
+	cached->action = (__u32)rules_look_up(slot, number);
 	cached->rules = number;
 	return cached->action;
 }
 
-/* TCP and UDP have been parsed by the caller; there is a port where that found one. */
-static __always_inline __u32 rules_decide_packet(const struct bpf_cfg *settings, const struct packet_view *v)
+static __always_inline __u32 rules_decide_number(__u32 number, const struct packet_view *v)
 {
-	__u32 number = *(const volatile __u32 *)&settings->rules;
 	int has_port = v->payload_off != 0;
 
 	if (!number)
@@ -111,6 +121,36 @@ static __always_inline __u32 rules_decide_packet(const struct bpf_cfg *settings,
 	if (v->ip_version == 6 && (addr_is_ipv4(&v->src) || addr_is_ipv4(&v->dst)))
 		return RULES_DECISION_PROXY;
 	return rules_decide(number, v, has_port);
+}
+
+/*
+ * Whatever is no SYN belongs to a connection that was judged when it began. One that was direct is remembered: only its
+ * other packets can then pass against the rules, which begin nothing.
+ */
+static __always_inline enum rules_action rules_respect_live(const struct packet_view *v, enum rules_action action)
+{
+	int begins = (v->tcp_flags & (TCP_FLAG_BYTE_SYN | TCP_FLAG_BYTE_ACK)) == TCP_FLAG_BYTE_SYN;
+	struct flow_key key;
+	__u8 present = 1;
+
+	if (begins != (action == RULES_DIRECT))
+		return action;
+	key = (struct flow_key){.src = v->src, .dst = v->dst, .sport = v->sport, .dport = v->dport};
+	if (begins)
+		bpf_map_update_elem(&direct_flows, &key, &present, BPF_ANY);
+	else if (bpf_map_lookup_elem(&direct_flows, &key))
+		action = RULES_DIRECT;
+	return action;
+}
+
+/* TCP and UDP have been parsed by the caller; there is a port where that found one. */
+static __always_inline __u32 rules_decide_packet(const struct bpf_cfg *settings, const struct packet_view *v)
+{
+	__u32 decision = rules_decide_number(*(const volatile __u32 *)&settings->rules, v);
+
+	if (v->l4_proto != IPPROTO_TCP || v->is_fragment)
+		return decision;
+	return RULES_DECISION(rules_respect_live(v, rules_action_of(decision)), decision >> 8);
 }
 
 #endif

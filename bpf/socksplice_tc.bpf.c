@@ -328,6 +328,8 @@ static __always_inline int tc_udp_is_one(const struct __sk_buff *skb, const stru
 }
 
 #define TC_UDP_NONE (-2) /* no verdict; TC_ACT_UNSPEC is one */
+/* A datagram of a client, to be proxied; in the lower half the upstream that the rules name. */
+#define TC_UDP_PROXY 0x10000
 
 /* Of a relay; what is not for the client as it is, is for the association's socket. */
 static __always_inline int tc_udp_down(struct __sk_buff *skb, const struct packet_view *v)
@@ -353,14 +355,15 @@ static __noinline int tc_udp_arrives(struct __sk_buff *skb, const struct packet_
 }
 
 /* Of a client, to be proxied. */
-static __always_inline int tc_udp_up(struct __sk_buff *skb, const struct packet_view *v, __u16 upstream)
+static __noinline int tc_udp_up(struct __sk_buff *skb, const struct bpf_cfg *settings, const struct packet_view *v,
+				__u16 upstream)
 {
 	struct udp_change change;
 	struct udp_match match;
 
 	udp_find_client(v, upstream, &match);
-	if (!match.assoc || !tc_udp_is_one(skb, v) || !udp_fits_up(v, match.assoc))
-		return TC_UDP_NONE;
+	if (!match.assoc || !v->sport || !tc_udp_is_one(skb, v) || !udp_fits_up(v, match.assoc))
+		return to_user(skb, settings);
 	return tc_udp_move(skb, v, match.assoc, &change, 1);
 }
 
@@ -382,7 +385,6 @@ static __always_inline int tc_judge(struct __sk_buff *skb, const struct bpf_cfg 
 				    const struct packet_view *v)
 {
 	__u32 decision = rules_decide_packet(settings, v);
-	int verdict;
 
 	switch (rules_action_of(decision)) {
 	case RULES_DIRECT:
@@ -394,13 +396,8 @@ static __always_inline int tc_judge(struct __sk_buff *skb, const struct bpf_cfg 
 	default:
 		break;
 	}
-	if (v->l4_proto == IPPROTO_UDP && v->sport) {
-		verdict = tc_udp_up(skb, v, rules_upstream_of(decision));
-		if (verdict != TC_UDP_NONE)
-			return verdict;
-	}
 	if (v->l4_proto == IPPROTO_UDP)
-		return to_tap(settings, port);
+		return TC_UDP_PROXY | rules_upstream_of(decision);
 	if (v->l4_proto != IPPROTO_TCP)
 		return tc_other(skb, settings, port, v);
 	if (v->is_fragment)
@@ -412,18 +409,14 @@ static __always_inline int tc_judge(struct __sk_buff *skb, const struct bpf_cfg 
  * With XDP in front, which took or judged everything: what it left of UDP that is to be proxied is the kernel's to
  * forward for nobody, whatever has become of its association.
  */
-static __always_inline int tc_behind_xdp(struct __sk_buff *skb, const struct bpf_cfg *settings, const struct packet_view *v)
+static __always_inline int tc_behind_xdp(const struct bpf_cfg *settings, const struct packet_view *v)
 {
 	__u32 decision;
-	int verdict;
 
 	if (v->l4_proto != IPPROTO_UDP || !v->sport || dst_is_local(v))
 		return HOOK_PASS;
 	decision = rules_decide_packet(settings, v);
-	if (rules_action_of(decision) != RULES_PROXY)
-		return HOOK_PASS;
-	verdict = tc_udp_up(skb, v, rules_upstream_of(decision));
-	return verdict == TC_UDP_NONE ? on_down(settings) : verdict;
+	return rules_action_of(decision) == RULES_PROXY ? TC_UDP_PROXY | rules_upstream_of(decision) : HOOK_PASS;
 }
 
 /* What belongs to no flow. */
@@ -437,7 +430,7 @@ static __noinline int tc_stray(struct __sk_buff *skb, const struct bpf_cfg *sett
 	if (!port || !(port->flags & CFG_PORT_LAN))
 		return HOOK_PASS;
 	if (!(port->flags & CFG_PORT_TAP))
-		return reason ? HOOK_PASS : tc_behind_xdp(skb, settings, v);
+		return reason ? HOOK_PASS : tc_behind_xdp(settings, v);
 	if (reason)
 		return dst_is_local(v) ? HOOK_PASS : drop(reason);
 	if (dst_is_local(v))
@@ -478,7 +471,9 @@ int socksplice_tc(struct __sk_buff *skb)
 		if (tc_icmp(skb, &v, &verdict))
 			return verdict;
 	}
-	return tc_stray(skb, settings, &v, DROP_NONE);
+	verdict = tc_stray(skb, settings, &v, DROP_NONE);
+	/* from here, not from there: the stacks of functions that call each other add up */
+	return verdict >= TC_UDP_PROXY ? tc_udp_up(skb, settings, &v, (__u16)verdict) : verdict;
 }
 
 SEC("tc")

@@ -114,7 +114,7 @@ static __always_inline int xdp_splice(struct xdp_md *ctx, const struct bpf_port 
 }
 
 /* A packet of a known flow. */
-static __always_inline int xdp_flow(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port,
+static __noinline int xdp_flow(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port,
 				    const struct packet_view *v, struct flow_match *match)
 {
 	__u32 phase = match->entry->phase;
@@ -201,31 +201,36 @@ static __always_inline int xdp_udp_move(struct xdp_md *ctx, const struct bpf_por
 	return (int)bpf_redirect_map(&devices, ifindex, XDP_DROP);
 }
 
-/* Of a relay; what is not for the client as it is, is for the association's socket. -1: of no association. */
-static __always_inline int xdp_udp_down(struct xdp_md *ctx, const struct bpf_port *port, const struct packet_view *v)
+/*
+ * Of a relay; what is not for the client as it is, is for the association's socket. -1: of no association. Like the next
+ * a function of its own for its stack.
+ */
+static __noinline int xdp_udp_down(struct xdp_md *ctx, const struct bpf_port *port, const struct packet_view *v)
 {
-	struct udp_change change;
+	__u32 zero = 0;
+	struct udp_change *change = bpf_map_lookup_elem(&udp_changes, &zero);
 	struct udp_match match;
 
 	udp_find_relay(v, ctx->ingress_ifindex, &match);
-	if (!match.assoc)
+	if (!match.assoc || !change)
 		return -1;
-	if (!udp_fits_down(ctx, v, match.assoc, &change.src, &change.sport))
+	if (!udp_fits_down(ctx, v, match.assoc, &change->src, &change->sport))
 		return pass(COUNT_PASS_UPSTREAM);
-	return xdp_udp_move(ctx, port, v, match.assoc, &change, 0);
+	return xdp_udp_move(ctx, port, v, match.assoc, change, 0);
 }
 
 /* Of a client, to be proxied. */
-static __always_inline int xdp_udp_up(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port,
+static __noinline int xdp_udp_up(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port,
 				      const struct packet_view *v, __u16 upstream)
 {
-	struct udp_change change;
+	__u32 zero = 0;
+	struct udp_change *change = bpf_map_lookup_elem(&udp_changes, &zero);
 	struct udp_match match;
 
 	udp_find_client(v, upstream, &match);
-	if (!match.assoc || !udp_fits_up(v, match.assoc))
+	if (!match.assoc || !change || !udp_fits_up(v, match.assoc))
 		return to_socket(ctx, settings, port);
-	return xdp_udp_move(ctx, port, v, match.assoc, &change, 1);
+	return xdp_udp_move(ctx, port, v, match.assoc, change, 1);
 }
 
 /* Neither TCP nor UDP, to be proxied: user space answers echo requests. */

@@ -251,6 +251,14 @@ static __always_inline void udp_note(struct udp_way *way, __u32 payload_bytes)
 
 #if defined(HOOK_XDP)
 
+/* Where a change is put together: the stack has no room for it. Writer: the XDP program. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct udp_change);
+} udp_changes SEC(".maps");
+
 /*
  * Headers and all, in the packet; `up` and `ipv4` are constants of the caller. 0; or < 0: the packet is not what it was
  * any more, and is to be dropped.

@@ -14,6 +14,7 @@
 #     dante     a real SOCKS5 server as upstream: dante
 #     microsocks   another: microsocks
 #     udp       64-byte datagrams: round trips and new endpoints per second
+#     rules     what a list of rules costs per packet, by BPF_PROG_RUN
 #   UPDATE=docs/benchmarks.md   besides, replaces the generated section of that file by the tables
 #
 # Results as TSV in build/bench/.
@@ -21,7 +22,7 @@ set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD:-$root/build}
 runs=${RUNS:-3}
-parts=${PARTS:-target mtu memory dante microsocks udp}
+parts=${PARTS:-target mtu memory dante microsocks udp rules}
 export SECONDS_EACH=4 LAB_CONGESTION=${LAB_CONGESTION:-reno}
 connections=5000
 [ -z "${QUICK:-}" ] || { SECONDS_EACH=1 connections=2000; }
@@ -70,6 +71,13 @@ part_microsocks() {
 		cell mtu/microsocks $system bulk ping "churn:1:$((connections / 2))" "churn:64:$connections"
 	done
 }
+part_rules() {
+	echo "measuring: run $run, rules" >&2
+	timeout -k 10 300 "$build/tests/bench/rules_bench" ${QUICK:+300000} | awk -v FS='\t' -v OFS='\t' -v run="$run" '{ $3 = run; print }' >>"$results"
+	[ "${PIPESTATUS[0]}" -eq 0 ] && return 0
+	echo "# rules, run $run: no result" | tee -a "$results" >&2
+	failed=1
+}
 
 part_udp() {
 	local system
@@ -80,7 +88,7 @@ part_udp() {
 
 for part in $parts; do
 	[ "$(type -t "part_$part")" = function ] && continue
-	echo "bench.sh: unknown part $part; target, mtu, memory, dante, microsocks and udp are known" >&2
+	echo "bench.sh: unknown part $part; target, mtu, memory, dante, microsocks, udp and rules are known" >&2
 	exit 2
 done
 {

@@ -28,9 +28,9 @@ static void test_request(void **state)
 	uint8_t out[SOCKS_CONNECT_MAX_BYTES];
 
 	(void)state;
-	assert_int_equal(socks_build_associate(out, SOCKS_COMMAND_UDP_ASSOCIATE, false), 10);
+	assert_int_equal(socks_build_udp_request(out, SOCKS_COMMAND_ASSOCIATE, false), 10);
 	assert_memory_equal(out, "\x05\x03\x00\x01\0\0\0\0\0\0", 10);
-	assert_int_equal(socks_build_associate(out, SOCKS_COMMAND_UDP_IN_TCP, true), 22);
+	assert_int_equal(socks_build_udp_request(out, SOCKS_COMMAND_UDP_IN_TCP, true), 22);
 	assert_memory_equal(out, "\x05\x05\x00\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 22);
 }
 

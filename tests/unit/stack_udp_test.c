@@ -34,10 +34,11 @@ static struct {
 	enum stack_judgement judgement;
 } t;
 
-static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len)
+static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes)
 {
 	(void)ctx;
 	(void)port;
+	assert_int_equal(segment_bytes, 0);
 	assert_in_range(t.sent, 0, PACKETS - 1);
 	memcpy(t.packets[t.sent], frame_data(&t.pool, frame) + off, len);
 	t.lengths[t.sent++] = len;
@@ -46,7 +47,7 @@ static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, u
 	return 0;
 }
 
-static enum stack_judgement on_datagram(void *ctx, struct stack_datagram *datagram)
+static void on_datagram(void *ctx, struct stack_datagram *datagram)
 {
 	uint32_t at = 0;
 
@@ -59,7 +60,6 @@ static enum stack_judgement on_datagram(void *ctx, struct stack_datagram *datagr
 		at += t.pool.frames[i].len;
 	}
 	assert_int_equal(at, datagram->bytes);
-	return t.judgement;
 }
 
 static enum stack_judgement on_judge(void *ctx, const struct packet_view *view, bool has_port)

@@ -59,13 +59,18 @@ size_t socks_build_connect(uint8_t *out, const struct endpoint *destination)
 	return socks_build_request(out, SOCKS_COMMAND_CONNECT, destination);
 }
 
-size_t socks_build_associate(uint8_t *out, uint8_t command, bool ipv6)
+size_t socks_build_udp_request(uint8_t *out, uint8_t command, bool ipv6)
 {
 	struct endpoint any = {.port = 0};
 
 	if (!ipv6)
 		any.addr = addr_from_ipv4(0);
 	return socks_build_request(out, command, &any);
+}
+
+size_t socks_build_associate(uint8_t *out, const struct endpoint *source)
+{
+	return socks_build_request(out, SOCKS_COMMAND_ASSOCIATE, source);
 }
 
 void socks_handshake_init(struct socks_handshake *handshake, enum socks_offer offer)

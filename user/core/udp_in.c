@@ -54,12 +54,10 @@ static bool udp_checksum_ok(const struct stack *stack, const struct tcp_segment 
 /* --- whole datagrams --- */
 
 /* The frames begin with the UDP header; `quote`: the IP packet of the first. */
-static enum drop_reason udp_deliver(struct stack *stack, struct tcp_segment *segment, const struct stack_datagram *as,
-				    uint64_t now_ns)
+static enum drop_reason udp_deliver(struct stack *stack, struct tcp_segment *segment, const struct stack_datagram *as)
 {
 	struct frame *first = stack_frame(stack, segment->frames);
 	struct stack_datagram datagram = *as;
-	enum stack_judgement judgement;
 
 	first->off = (uint16_t)(first->off + UDP_HEADER_BYTES);
 	first->len = (uint16_t)(first->len - UDP_HEADER_BYTES);
@@ -71,20 +69,12 @@ static enum drop_reason udp_deliver(struct stack *stack, struct tcp_segment *seg
 	stack->counters.datagram_bytes_in += datagram.bytes;
 	if (!stack->callbacks.datagram)
 		return DROP_RULE;
-	judgement = stack->callbacks.datagram(stack->callbacks.ctx, &datagram);
+	stack->callbacks.datagram(stack->callbacks.ctx, &datagram);
 	segment->frames = datagram.frames;
-	if (judgement == STACK_IGNORE)
-		return DROP_RULE;
-	if (judgement == STACK_REJECT) {
-		stack->counters.rule_rejected++;
-		stack_send_error(stack, segment->port, &datagram.link, datagram.quote, datagram.quote_bytes,
-				 STACK_ERROR_PROHIBITED, 0, now_ns);
-	}
 	return DROP_NONE;
 }
 
-static enum drop_reason udp_input(struct stack *stack, struct tcp_segment *segment, struct cursor *whole,
-				  bool checksum_ok, uint64_t now_ns)
+static enum drop_reason udp_input(struct stack *stack, struct tcp_segment *segment, bool has_port, bool checksum_ok)
 {
 	struct packet_view *view = &segment->view;
 	struct stack_datagram datagram = {
@@ -94,7 +84,7 @@ static enum drop_reason udp_input(struct stack *stack, struct tcp_segment *segme
 	};
 	uint16_t payload_len;
 
-	if (!packet_parse_udp(whole, view) || !view->sport || !view->dport)
+	if (!has_port || !view->sport || !view->dport)
 		return DROP_BAD_UDP_HDR;
 	datagram.quote_bytes = (uint16_t)MIN((uint32_t)stack_frame(stack, segment->frames)->len - view->l3_off,
 					     (uint32_t)view->l3_len);
@@ -107,7 +97,7 @@ static enum drop_reason udp_input(struct stack *stack, struct tcp_segment *segme
 	view->payload_len = payload_len;
 	if (!checksum_ok && !udp_checksum_ok(stack, segment))
 		return DROP_UDP_CHECKSUM;
-	return udp_deliver(stack, segment, &datagram, now_ns);
+	return udp_deliver(stack, segment, &datagram);
 }
 
 /* --- fragments --- */
@@ -167,7 +157,18 @@ static enum drop_reason udp_reassembled(struct stack *stack, struct tcp_segment 
 	view->payload_len = (uint16_t)(bytes - UDP_HEADER_BYTES);
 	if (!udp_checksum_ok(stack, segment))
 		return DROP_UDP_CHECKSUM;
-	return udp_deliver(stack, segment, &datagram, now_ns);
+	switch (stack->callbacks.judge(stack->callbacks.ctx, view, true)) {
+	case STACK_TAKE:
+		return udp_deliver(stack, segment, &datagram);
+	case STACK_REJECT:
+		stack->counters.rule_rejected++;
+		datagram.link = icmp_link(segment);
+		stack_send_error(stack, segment->port, &datagram.link, datagram.quote, datagram.quote_bytes,
+				 STACK_ERROR_PROHIBITED, 0, now_ns);
+		return DROP_NONE;
+	default:
+		return DROP_RULE;
+	}
 }
 
 static enum drop_reason udp_fragment(struct stack *stack, struct tcp_segment *segment, uint64_t now_ns)
@@ -197,39 +198,46 @@ static enum drop_reason udp_fragment(struct stack *stack, struct tcp_segment *se
 
 /* --- all --- */
 
-static enum drop_reason other_judge(struct stack *stack, struct tcp_segment *segment, uint64_t now_ns)
+/* What the rules make of it; for what is not taken, that is done. */
+static bool other_is_taken(struct stack *stack, struct tcp_segment *segment, bool has_port, enum drop_reason *reason,
+			   uint64_t now_ns)
 {
-	uint32_t frame_bytes = stack_frame(stack, segment->frames)->len;
-	bool echo = icmp_is_echo_request(segment, frame_bytes);
-
-	if (!stack->callbacks.judge)
-		return DROP_BAD_IP_HDR;
-	switch (stack->callbacks.judge(stack->callbacks.ctx, &segment->view, false)) {
+	*reason = DROP_NONE;
+	switch (stack->callbacks.judge(stack->callbacks.ctx, &segment->view, has_port)) {
 	case STACK_TAKE:
-		if (!echo || !stack->settings.echo_reply)
-			return DROP_RULE;
-		return icmp_answer_echo(stack, segment, now_ns);
+		return true;
 	case STACK_REJECT:
 		stack->counters.rule_rejected++;
 		icmp_send_prohibited(stack, segment, now_ns);
-		return DROP_NONE;
+		return false;
 	default:
-		return DROP_RULE;
+		*reason = DROP_RULE;
+		return false;
 	}
 }
 
 enum drop_reason packet_input_other(struct stack *stack, struct tcp_segment *segment, struct cursor *whole,
 				    bool checksum_ok, uint64_t now_ns)
 {
-	const struct packet_view *view = &segment->view;
+	struct packet_view *view = &segment->view;
+	bool has_port = view->l4_proto == IPPROTO_UDP && !view->is_fragment && packet_parse_udp(whole, view);
+	uint32_t frame_bytes = stack_frame(stack, segment->frames)->len;
+	enum drop_reason reason;
 
 	if (!packet_ipv4_checksum_ok(segment))
 		return DROP_IP_CHECKSUM;
+	if (!stack->callbacks.judge)
+		return DROP_BAD_IP_HDR;
 	if (packet_expired(stack, segment, now_ns))
 		return DROP_NONE;
+	/* judged when it is whole */
 	if (view->l4_proto == IPPROTO_UDP && view->is_fragment)
 		return udp_fragment(stack, segment, now_ns);
+	if (!other_is_taken(stack, segment, has_port, &reason, now_ns))
+		return reason;
 	if (view->l4_proto == IPPROTO_UDP)
-		return udp_input(stack, segment, whole, checksum_ok, now_ns);
-	return other_judge(stack, segment, now_ns);
+		return udp_input(stack, segment, has_port, checksum_ok);
+	if (!stack->settings.echo_reply || !icmp_is_echo_request(segment, frame_bytes))
+		return DROP_RULE;
+	return icmp_answer_echo(stack, segment, now_ns);
 }

@@ -13,7 +13,7 @@ static bool udp_transmit(struct stack *stack, uint16_t port, uint32_t frame, con
 {
 	uint16_t off = (uint16_t)(start - frame_data(stack->pool, frame));
 
-	if (stack->callbacks.transmit(stack->callbacks.ctx, port, frame, off, (uint16_t)(end - start))) {
+	if (stack->callbacks.transmit(stack->callbacks.ctx, port, frame, off, (uint16_t)(end - start), 0)) {
 		frame_put(stack->pool, frame);
 		stack->counters.tx_ring_full++;
 		return false;

@@ -31,6 +31,7 @@
 	X(RULE_CACHE, rule_cache, BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct rules_cached), RULES_CACHE_ENTRIES)      \
 	X(UDP_KEYS, udp_keys, BPF_MAP_TYPE_HASH, sizeof(struct flow_key), sizeof(struct flow_ref), UDP_MAX_ASSOCS * 2) \
 	X(UDP_ASSOCS, udp_assocs, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct udp_assoc), UDP_MAX_ASSOCS)                      \
+	X(DIRECT_FLOWS, direct_flows, BPF_MAP_TYPE_LRU_HASH, sizeof(struct flow_key), 1, 0)                            \
 	X(TAPS, taps, BPF_MAP_TYPE_DEVMAP, 4, 4, CFG_MAX_PORTS)                                                        \
 	X(OWNER, owner, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bpf_owner), 1)                                            \
 	X(TAP_EXITS, tap_exits, BPF_MAP_TYPE_HASH, 4, 4, CFG_MAX_PORTS)
@@ -70,8 +71,9 @@ struct bpfload {
 	int program_fd;      /* XDP */
 	int maps[MAP_COUNT]; /* own descriptors */
 	bool external;
-	bool inherited;          /* the maps were pinned by an earlier daemon */
-	char pin[PIN_MAX_BYTES]; /* empty: nothing is pinned */
+	bool inherited;           /* the maps were pinned by an earlier daemon */
+	uint32_t replaced_cfg_id; /* of the maps of another size that were pinned here; 0: there were none */
+	char pin[PIN_MAX_BYTES];  /* empty: nothing is pinned */
 	int pin_fd;
 	struct bpfload_attachment attached[BPFLOAD_MAX_ATTACHED];
 	uint32_t attached_count;

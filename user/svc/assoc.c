@@ -417,7 +417,7 @@ static void assoc_carry(struct assocs *assocs, struct stack_datagram *datagram, 
 		assoc_dial(assocs, assoc);
 }
 
-enum stack_judgement assoc_datagram(struct assocs *assocs, struct stack_datagram *datagram)
+void assoc_datagram(struct assocs *assocs, struct stack_datagram *datagram)
 {
 	const struct rules_packet packet = {
 		.src = datagram->link.dst.addr,
@@ -428,12 +428,8 @@ enum stack_judgement assoc_datagram(struct assocs *assocs, struct stack_datagram
 	};
 	struct rules_verdict verdict = assocs->calls.decide(assocs->calls.ctx, &packet);
 
-	if (verdict.action == RULES_REJECT)
-		return STACK_REJECT;
-	if (verdict.action != RULES_PROXY)
-		return STACK_IGNORE;
+	/* it has been judged; asked again for the upstream alone */
 	assoc_carry(assocs, datagram, verdict.upstream);
-	return STACK_TAKE;
 }
 
 /* --- the ring and the clock --- */

@@ -106,7 +106,7 @@ void assoc_set_stack(struct assocs *assocs, struct stack *stack);
 /* The time that everything up to the next call happens at. */
 void assoc_set_time(struct assocs *assocs, uint64_t now_ns);
 /* The stack's call-back. */
-enum stack_judgement assoc_datagram(struct assocs *assocs, struct stack_datagram *datagram);
+void assoc_datagram(struct assocs *assocs, struct stack_datagram *datagram);
 /* One completion with op >= ASSOC_FIRST_OP. */
 void assoc_complete(struct assocs *assocs, union uring_word word, int32_t res, uint32_t flags);
 /* Once per loop, after input. */

@@ -12,6 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define ASSOC_HANDSHAKE_SHARE 8 /* of all frames, for handshakes that go on */
+
 int assoc_open_control(struct assocs *assocs, const struct upstream *upstream)
 {
 	int fd = upstream_open_socket(upstream);
@@ -68,7 +70,11 @@ void assoc_connected(struct assocs *assocs, struct assoc *assoc, int32_t res)
 		assoc_refuse(assocs, assoc, STACK_ERROR_PORT_UNREACHABLE);
 		return;
 	}
-	assoc->frame = frame_get(assocs->pool, FRAME_FLOW);
+	/* servers that say nothing must not use up what TCP needs */
+	if (assocs->state_counts[ASSOC_GREETING] + assocs->state_counts[ASSOC_AUTHENTICATING] +
+		    assocs->state_counts[ASSOC_REQUESTING] <
+	    assocs->pool->total / ASSOC_HANDSHAKE_SHARE)
+		assoc->frame = frame_get(assocs->pool, FRAME_FLOW);
 	if (assoc->frame == FRAME_NONE) {
 		assocs->counters.no_frame++;
 		assoc_refuse(assocs, assoc, STACK_ERROR_PORT_UNREACHABLE);
@@ -107,11 +113,11 @@ static void assoc_send_auth(struct assocs *assocs, struct assoc *assoc)
 static void assoc_send_request(struct assocs *assocs, struct assoc *assoc)
 {
 	bool ipv6 = !addr_is_ipv4(&assoc->upstream->settings->server.addr);
-	uint8_t command = assoc->stream ? SOCKS_COMMAND_UDP_IN_TCP : SOCKS_COMMAND_UDP_ASSOCIATE;
+	uint8_t command = assoc->stream ? SOCKS_COMMAND_UDP_IN_TCP : SOCKS_COMMAND_ASSOCIATE;
 
 	assoc_move(assocs, assoc, ASSOC_REQUESTING);
 	assoc_send(assocs, assoc, ASSOC_REQUEST_OFFSET,
-		   socks_build_associate(assoc_data(assocs, assoc) + ASSOC_REQUEST_OFFSET, command, ipv6));
+		   socks_build_udp_request(assoc_data(assocs, assoc) + ASSOC_REQUEST_OFFSET, command, ipv6));
 }
 
 /* Of no use across the internet: private (RFC 1918, 4193), shared (6598), link-local, loopback. */

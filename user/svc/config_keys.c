@@ -132,6 +132,7 @@ static const struct config_key udp_keys[] = {
 static const struct config_key log_keys[] = {
 	{.name = "level", .kind = CONFIG_KIND_CHOICE, TARGET(config, log_level), .choices = level_choices, .live = 1},
 	{.name = "file", .kind = CONFIG_KIND_STRING, TARGET(config, log_file)},
+	{.name = "flows", .kind = CONFIG_KIND_STRING, TARGET(config, log_flows), .empty_word = "off"},
 	END,
 };
 
@@ -165,6 +166,21 @@ static const struct config_key performance_keys[] = {
 	END,
 };
 
+#define RULE_KEY(key, needed)                                                                                          \
+	{                                                                                                              \
+		.name = key, .kind = CONFIG_KIND_RULE, .offset = CONFIG_NO_TARGET, .required = needed                  \
+	}
+
+static const struct config_key rule_keys[] = {
+	RULE_KEY("src", 0),
+	RULE_KEY("dst", 0),
+	RULE_KEY("proto", 0),
+	RULE_KEY("dport", 0),
+	RULE_KEY("action", 1),
+	RULE_KEY("upstream", 0),
+	END,
+};
+
 const struct config_key config_root_keys[] = {
 	{.name = "interfaces",
 	 .kind = CONFIG_KIND_SEQUENCE,
@@ -185,12 +201,13 @@ const struct config_key config_root_keys[] = {
 	 .keys = upstream_keys,
 	 .count_offset = offsetof(struct config, upstream_count),
 	 .required = 1},
-	{.name = "rules", .kind = CONFIG_KIND_RULES, TARGET(config, rules), .live = 1},
+	{.name = "rules", .kind = CONFIG_KIND_RULES, TARGET(config, rules), .keys = rule_keys, .live = 1},
 	{.name = "tcp", .kind = CONFIG_KIND_MAPPING, .offset = offsetof(struct config, tcp), .keys = tcp_keys},
 	{.name = "udp", .kind = CONFIG_KIND_MAPPING, .offset = offsetof(struct config, udp), .keys = udp_keys},
 	{.name = "icmp", .kind = CONFIG_KIND_CHOICE, TARGET(config, icmp), .choices = icmp_choices},
 	{.name = "control", .kind = CONFIG_KIND_STRING, TARGET(config, control)},
 	{.name = "log", .kind = CONFIG_KIND_MAPPING, .offset = 0, .keys = log_keys},
+	{.name = "metrics", .kind = CONFIG_KIND_ENDPOINT, TARGET(config, metrics)},
 	{.name = "performance",
 	 .kind = CONFIG_KIND_MAPPING,
 	 .offset = offsetof(struct config, performance),
@@ -198,6 +215,5 @@ const struct config_key config_root_keys[] = {
 	NOT_YET("state"),
 	NOT_YET("dns"),
 	NOT_YET("socks"),
-	NOT_YET("metrics"),
 	END,
 };

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The table of keys: what a mapping may contain, and where each value goes. */
+/*
+ * The table of keys: what a mapping may contain, and where each value goes. A new key needs a sentence in config_help.c
+ * and then `make reference`, which writes it into the documents; a new kind, its words in config_reference_kind().
+ * Tests tell.
+ */
 #ifndef SOCKSPLICE_CONFIG_KEYS_H
 #define SOCKSPLICE_CONFIG_KEYS_H
 
@@ -23,6 +27,7 @@ enum config_kind {
 				  `count_offset` */
 	CONFIG_KIND_UDP_ADDRESS, /* auto, as-told or an address: struct config_udp_relay */
 	CONFIG_KIND_RULES,     /* config_rules.c; target: struct config_rules */
+	CONFIG_KIND_RULE,      /* a key of a rule, named for the reference: config_rules.c reads it */
 	CONFIG_KIND_NOT_YET,   /* of a later build */
 };
 
