@@ -10,7 +10,7 @@ CLANG   ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
 PREFIX  ?= /usr
 
-PKGS    := libbpf libxdp liburing yaml-0.1 jansson libsystemd libmnl libmicrohttpd
+PKGS    := libbpf libxdp liburing yaml-0.1 jansson libsystemd libmnl libcares libmicrohttpd
 FLOORS  := headers user/base user/core user/dev user/svc user/app user/doctor user
 INCLUDE := $(addprefix -I,$(FLOORS)) -I$(B)
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
@@ -107,6 +107,11 @@ tests: $(TEST_BIN) $(TOOL_BIN) $(BENCH_BIN)
 .SECONDARY:
 
 -include $(OBJ:.o=.d) $(B)/scripts/reference.d $(TEST_BIN:=.d) $(TEST_LIB:.o=.d) $(TOOL_BIN:=.d) $(BENCH_BIN:=.d)
+
+# What the program is linked with, for the fuzzers.
+.PHONY: libs
+libs:
+	@echo $(LDLIBS)
 
 setup:
 	@scripts/setup.sh build test

@@ -135,14 +135,9 @@ static struct rules_verdict worker_decide(void *ctx, const struct rules_packet *
 	return bridge_decide_packet(((struct worker *)ctx)->bridge, packet);
 }
 
-static const struct upstream *worker_choose(void *ctx, int32_t wanted)
+static struct upstream *worker_choose(void *ctx, int32_t wanted)
 {
 	return bridge_pick_upstream(((struct worker *)ctx)->bridge, wanted);
-}
-
-static bool worker_is_uplink(void *ctx, uint32_t ifindex)
-{
-	return ifindex && (uint32_t)((const struct worker *)ctx)->uplink_ifindex == ifindex;
 }
 
 static int worker_create_assocs(struct worker *worker)
@@ -156,7 +151,7 @@ static int worker_create_assocs(struct worker *worker)
 			  .decide = worker_decide,
 			  .choose = worker_choose,
 			  .ifindex_of = worker_ifindex_of,
-			  .is_uplink = worker_is_uplink},
+			  .is_uplink = worker_has_uplink},
 	};
 
 	if (getrandom(settings.secret, sizeof(settings.secret), 0) != sizeof(settings.secret))
@@ -183,10 +178,13 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 		.bpf = worker->bpf,
 		.buffer_bytes = {worker_buffer_bytes(worker, mtu - TCP_IPV4_HEADER_BYTES - TCP_TIMESTAMP_BYTES),
 				 worker_buffer_bytes(worker, mtu - TCP_IPV6_HEADER_BYTES - TCP_TIMESTAMP_BYTES)},
+		.now_ns = worker->started_ns,
 		.ctx = worker,
+		.uplinks_changed = worker_follow_uplinks,
 		.flush_transmissions = worker_flush,
 		.port_of = worker_port_of,
 		.ifindex_of = worker_ifindex_of,
+		.has_uplink = worker_has_uplink,
 	};
 	/* for tests of the path that kernels before 6.10 take */
 	bool allow_bundle = !getenv("SOCKSPLICE_NO_RECV_BUNDLE");
@@ -204,8 +202,6 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	if (err)
 		return worker_fail(error, error_bytes, err,
 				   "io_uring (is it forbidden by kernel.io_uring_disabled or seccomp?)", "");
-	reserve_take(worker->bpf, config->upstreams[0].ports.first, config->upstreams[0].ports.last,
-		     worker->started_ns);
 	faults_read(&settings.faults, worker->started_ns);
 	err = bridge_create(&worker->bridge, &settings);
 	if (err)
@@ -213,6 +209,9 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	err = worker_create_assocs(worker);
 	if (err)
 		return worker_fail(error, error_bytes, err, "table of UDP associations (udp.max-flows)", "");
+	worker_reserve_ports(worker);
+	/* its thread begins here, where none is pinned to a CPU yet */
+	worker->resolver_fd = bridge_resolver_fd(worker->bridge);
 	err = worker_create_stack(worker);
 	if (err)
 		return worker_fail(error, error_bytes, err, "flow table (tcp.max-flows)", "");
@@ -279,7 +278,7 @@ int worker_create(struct worker **out, struct config *config, char *error, uint3
 	if (!worker)
 		return worker_fail(error, error_bytes, err, "worker", "");
 	worker->config = config;
-	worker->netlink_fd = -1;
+	worker->netlink_fd = worker->resolver_fd = -1;
 	worker->mailbox.wake_fd = -1;
 	worker->started_ns = worker_now_ns();
 	csum_select(config->performance.enable_simd);
@@ -316,9 +315,10 @@ int worker_start(struct worker *worker, char *error, uint32_t error_bytes)
 	for (uint32_t i = 0; i < worker->socket_count; i++)
 		xsk_refill(&worker->sockets[i], 0);
 	/* the guard of the uplink before the first packet of a client */
-	err = worker_attach_uplink(worker, error, error_bytes);
+	err = worker_attach_uplinks(worker, error, error_bytes);
 	if (err)
 		return err;
+	worker_attach_inherited(worker);
 	err = pthread_create(&worker->thread, NULL, worker_run, worker);
 	if (err)
 		return worker_fail(error, error_bytes, -err, "starting the data-path thread", "");
@@ -328,17 +328,18 @@ int worker_start(struct worker *worker, char *error, uint32_t error_bytes)
 	if (err)
 		worker_stop(worker, false);
 	else
-		bpfload_remove_leftovers(worker->bpf);
+		bpfload_remove_leftovers(worker->bpf, worker->ports[0].adopted);
 	return err;
 }
 
-int worker_apply(struct worker *worker, const struct worker_change *change)
+int worker_apply(struct worker *worker, const struct worker_change *change, char *error, uint32_t error_bytes)
 {
 	bool ebpf = worker->config->performance.enable_ebpf;
 	int err;
 
 	/* user space first: what the kernel still judges by the old set finds it there too (bridge_rules.c) */
-	err = worker_ask_apply(worker, change);
+	snprintf(error, error_bytes, "the data path does not answer; nothing is changed");
+	err = worker_ask_apply(worker, change, error, error_bytes);
 	if (err)
 		return err;
 	rulemap_set_on_down(&worker->rulemap,

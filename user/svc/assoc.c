@@ -207,6 +207,7 @@ static void assoc_free(struct assocs *assocs, struct assoc *assoc)
 	assoc_put_frames(assocs, assoc->frame);
 	assoc->frame = FRAME_NONE;
 	assoc_stream_put(assocs, assoc);
+	assoc->upstream->conns--;
 	assoc_move(assocs, assoc, ASSOC_FREE);
 	assocs->counters.closed++;
 	/* one that waits for buffers goes to the free list when it is taken out there */
@@ -301,7 +302,7 @@ static void assoc_evict(struct assocs *assocs, const struct addr *client)
 	assoc_close(assocs, &assocs->list[assocs->owners[victim]]);
 }
 
-static struct assoc *assoc_open(struct assocs *assocs, const struct udp_key *key, const struct upstream *upstream)
+static struct assoc *assoc_open(struct assocs *assocs, const struct udp_key *key, struct upstream *upstream)
 {
 	struct assoc *assoc;
 	int fd;
@@ -320,7 +321,8 @@ static struct assoc *assoc_open(struct assocs *assocs, const struct udp_key *key
 	}
 	assoc->control_fd = fd;
 	assoc->upstream = upstream;
-	assoc->stream = upstream->settings->udp == CONFIG_UDP_TCP;
+	upstream->conns++;
+	assoc->stream = upstream->settings.udp == CONFIG_UDP_TCP;
 	assoc->created_ns = assocs->now_ns;
 	assoc->entry = udp_add(assocs->table, key, assocs->now_ns);
 	assert(assoc->entry != UDP_NONE);
@@ -340,12 +342,12 @@ static void assoc_note_client(struct assoc *assoc, const struct stack_datagram *
 }
 
 /* It came in whole, and must leave so: the same that a router would say, less the header that is put in front. */
-static bool assoc_is_too_big(struct assocs *assocs, const struct upstream *upstream,
+static bool assoc_is_too_big(struct assocs *assocs, struct upstream *upstream,
 			     const struct stack_datagram *datagram)
 {
 	uint32_t header = addr_is_ipv4(&datagram->link.src.addr) ? 10 : 22;
 	uint32_t from = addr_is_ipv4(&datagram->link.src.addr) ? 20 : 40;
-	uint32_t to = addr_is_ipv4(&upstream->settings->server.addr) ? 20 : 40;
+	uint32_t to = addr_is_ipv4(upstream_address(upstream)) ? 20 : 40;
 
 	if (!datagram->dont_fragment || !upstream->routed || datagram->packet_bytes - from + to + header <= upstream->mtu)
 		return false;
@@ -385,14 +387,14 @@ static void assoc_take(struct assocs *assocs, struct assoc *assoc, struct stack_
 
 static void assoc_carry(struct assocs *assocs, struct stack_datagram *datagram, int32_t wanted)
 {
-	const struct upstream *upstream = assocs->calls.choose(assocs->calls.ctx, wanted);
+	struct upstream *upstream = assocs->calls.choose(assocs->calls.ctx, wanted);
 	struct udp_key key = {.client = datagram->link.dst,
 			      .wanted = wanted < 0 ? UDP_ANY_UPSTREAM : (uint16_t)wanted};
 	uint32_t entry = udp_find(assocs->table, &key);
 	struct assoc *assoc = entry == UDP_NONE ? NULL : &assocs->list[assocs->owners[entry]];
 	bool fresh = !assoc;
 
-	if (!assoc && upstream && upstream->settings->udp == CONFIG_UDP_OFF) {
+	if (!assoc && upstream && upstream->settings.udp == CONFIG_UDP_OFF) {
 		assocs->counters.refused_off++;
 		assoc_error(assocs, datagram, STACK_ERROR_PORT_UNREACHABLE);
 		return;
@@ -534,6 +536,16 @@ void assoc_routes_changed(struct assocs *assocs)
 	}
 }
 
+void assoc_upstreams_changed(struct assocs *assocs)
+{
+	for (uint32_t i = 0; i < assocs->used; i++) {
+		struct assoc *assoc = &assocs->list[i];
+
+		if (assoc->entry != UDP_NONE && udp_key_of(assocs->table, assoc->entry)->wanted != UDP_ANY_UPSTREAM)
+			assoc_close(assocs, assoc);
+	}
+}
+
 void assoc_forget_next_hops(struct assocs *assocs)
 {
 	for (uint32_t i = 0; i < assocs->used; i++)
@@ -580,7 +592,7 @@ bool assoc_describe(const struct assocs *assocs, uint32_t slot, struct assoc_row
 	*out = (struct assoc_row){
 		.client = udp_key_of(assocs->table, assoc->entry)->client,
 		.state = assoc_names[assoc->state],
-		.upstream = assoc->upstream->settings->name,
+		.upstream = assoc->upstream->settings.name,
 		.carried = assoc->carried,
 		.packets_up = assoc->packets_up,
 		.packets_down = assoc->packets_down,

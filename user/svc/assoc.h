@@ -83,7 +83,7 @@ struct assoc_calls {
 	/* What the rules say about a datagram. */
 	struct rules_verdict (*decide)(void *ctx, const struct rules_packet *packet);
 	/* The upstream of a new association; `wanted` as in struct rules_verdict. NULL: none. */
-	const struct upstream *(*choose)(void *ctx, int32_t wanted);
+	struct upstream *(*choose)(void *ctx, int32_t wanted);
 	/* The interface of a port of the stack */
 	uint32_t (*ifindex_of)(void *ctx, uint16_t port);
 	/* Are the programs at work on the interface that leads to this upstream? */
@@ -114,6 +114,8 @@ void assoc_flush(struct assocs *assocs);
 uint64_t assoc_next_timer_ns(const struct assocs *assocs);
 /* The way to an upstream has changed: associations of the kernel that used it end, and are made anew by traffic. */
 void assoc_routes_changed(struct assocs *assocs);
+/* Upstreams have other numbers now: what rules had named one for is made anew by traffic. */
+void assoc_upstreams_changed(struct assocs *assocs);
 /* XDP must not use the next hops that it knows. */
 void assoc_forget_next_hops(struct assocs *assocs);
 /* No new ones; closes up to `max`; returns how many were left before. */

@@ -14,7 +14,7 @@
 
 #define ASSOC_HANDSHAKE_SHARE 8 /* of all frames, for handshakes that go on */
 
-int assoc_open_control(struct assocs *assocs, const struct upstream *upstream)
+int assoc_open_control(struct assocs *assocs, struct upstream *upstream)
 {
 	int fd = upstream_open_socket(upstream);
 
@@ -37,7 +37,7 @@ static struct socks_handshake *assoc_handshake(const struct assocs *assocs, cons
 
 static enum socks_offer assoc_offer(const struct assoc *assoc)
 {
-	return assoc->upstream->settings->username[0] ? SOCKS_OFFER_EITHER : SOCKS_OFFER_NONE;
+	return assoc->upstream->settings.username[0] ? SOCKS_OFFER_EITHER : SOCKS_OFFER_NONE;
 }
 
 void assoc_dial(struct assocs *assocs, struct assoc *assoc)
@@ -102,7 +102,7 @@ void assoc_handshake_sent(struct assocs *assocs, struct assoc *assoc, int32_t re
 
 static void assoc_send_auth(struct assocs *assocs, struct assoc *assoc)
 {
-	const struct config_upstream *settings = assoc->upstream->settings;
+	const struct config_upstream *settings = &assoc->upstream->settings;
 
 	assoc_move(assocs, assoc, ASSOC_AUTHENTICATING);
 	assoc_send(assocs, assoc, ASSOC_AUTH_OFFSET,
@@ -112,7 +112,7 @@ static void assoc_send_auth(struct assocs *assocs, struct assoc *assoc)
 
 static void assoc_send_request(struct assocs *assocs, struct assoc *assoc)
 {
-	bool ipv6 = !addr_is_ipv4(&assoc->upstream->settings->server.addr);
+	bool ipv6 = !addr_is_ipv4(upstream_address(assoc->upstream));
 	uint8_t command = assoc->stream ? SOCKS_COMMAND_UDP_IN_TCP : SOCKS_COMMAND_ASSOCIATE;
 
 	assoc_move(assocs, assoc, ASSOC_REQUESTING);
@@ -143,8 +143,8 @@ static bool assoc_is_unspecified(const struct addr *a)
  */
 static bool assoc_find_relay(struct assocs *assocs, struct assoc *assoc, const struct endpoint *bound)
 {
-	const struct config_upstream *settings = assoc->upstream->settings;
-	const struct addr *server = &settings->server.addr;
+	const struct config_upstream *settings = &assoc->upstream->settings;
+	const struct addr *server = upstream_address(assoc->upstream);
 
 	assoc->relay = *bound;
 	switch (settings->udp_relay.mode) {

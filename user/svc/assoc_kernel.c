@@ -12,7 +12,7 @@
 /* Both legs are of one family, and the way to the relay is by the interface where the programs are. */
 static bool assoc_kernel_can(struct assocs *assocs, const struct assoc *assoc)
 {
-	const struct upstream *upstream = assoc->upstream;
+	struct upstream *upstream = assoc->upstream;
 
 	if (!assocs->config->performance.enable_ebpf) {
 		assocs->counters.not_carried_policy++;
@@ -24,7 +24,7 @@ static bool assoc_kernel_can(struct assocs *assocs, const struct assoc *assoc)
 	}
 	if (!upstream->routed || upstream->route.local ||
 	    !assocs->calls.is_uplink(assocs->calls.ctx, (uint32_t)upstream->route.ifindex) ||
-	    !addr_equal(&assoc->relay.addr, &upstream->settings->server.addr)) {
+	    !addr_equal(&assoc->relay.addr, upstream_address(upstream))) {
 		assocs->counters.not_carried_route++;
 		return false;
 	}
@@ -33,7 +33,7 @@ static bool assoc_kernel_can(struct assocs *assocs, const struct assoc *assoc)
 
 static void assoc_kernel_fill(struct assocs *assocs, const struct assoc *assoc, struct udp_assoc *entry)
 {
-	const struct upstream *upstream = assoc->upstream;
+	struct upstream *upstream = assoc->upstream;
 	struct udp_way *up = &entry->way[FLOW_UP], *down = &entry->way[FLOW_DOWN];
 	uint32_t generation = entry->generation;
 

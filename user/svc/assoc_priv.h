@@ -82,7 +82,7 @@ struct assoc {
 	uint32_t sending;       /* stream: first frames of the messages that the kernel reads, linked by seq */
 	uint32_t sending_bytes; /* of all these */
 	uint32_t partial;       /* stream: frames with the beginning of a message */
-	const struct upstream *upstream;
+	struct upstream *upstream;
 	struct build_link link; /* toward the client; src is where it sent last */
 	struct endpoint relay, own;
 	struct wheel_timer timer;
@@ -135,7 +135,7 @@ void assoc_arm(struct assocs *assocs, struct assoc *assoc, uint64_t after_ns);
 
 /* assoc_dial.c: from the dial to the reply */
 /* An unconnected TCP socket, or -errno. */
-int assoc_open_control(struct assocs *assocs, const struct upstream *upstream);
+int assoc_open_control(struct assocs *assocs, struct upstream *upstream);
 void assoc_dial(struct assocs *assocs, struct assoc *assoc);
 void assoc_connected(struct assocs *assocs, struct assoc *assoc, int32_t res);
 void assoc_handshake_sent(struct assocs *assocs, struct assoc *assoc, int32_t res);

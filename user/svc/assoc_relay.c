@@ -114,7 +114,7 @@ static void assoc_from_sockaddr(const struct sockaddr_storage *from, struct endp
 /* An own address of the configuration, where there is one: as the control connection's may be. */
 static int assoc_bind(const struct assoc *assoc)
 {
-	const struct config_upstream *settings = assoc->upstream->settings;
+	const struct config_upstream *settings = &assoc->upstream->settings;
 	struct endpoint source = {.port = 0};
 	struct sockaddr_storage address;
 	socklen_t bytes;
@@ -129,6 +129,7 @@ static int assoc_bind(const struct assoc *assoc)
 int assoc_relay_open(struct assocs *assocs, struct assoc *assoc)
 {
 	const char *uplink = assoc->upstream->uplink;
+	uint32_t mark = assoc->upstream->settings.mark;
 	struct sockaddr_storage address, own;
 	socklen_t bytes = assoc_sockaddr(&assoc->relay, &address), own_bytes = sizeof(own);
 	int on = 1;
@@ -139,6 +140,8 @@ int assoc_relay_open(struct assocs *assocs, struct assoc *assoc)
 		return -errno;
 	if (uplink[0] &&
 	    setsockopt(assoc->udp_fd, SOL_SOCKET, SO_BINDTODEVICE, uplink, (socklen_t)strlen(uplink) + 1))
+		return -errno;
+	if (mark && setsockopt(assoc->udp_fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)))
 		return -errno;
 	/* kernels without it deliver one by one */
 	if (setsockopt(assoc->udp_fd, SOL_UDP, UDP_GRO, &on, sizeof(on)))

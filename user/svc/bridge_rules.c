@@ -26,8 +26,12 @@ static struct rules_verdict bridge_decide(const struct bridge *bridge, const str
 {
 	struct rules_verdict verdict = rules_decide(bridge->rules, packet);
 
-	if (!rules_send_up(verdict.action) && bridge->now_ns < bridge->rules_overlap_until_ns)
-		return rules_decide(bridge->rules_before, packet);
+	if (rules_send_up(verdict.action) || bridge->now_ns >= bridge->rules_overlap_until_ns)
+		return verdict;
+	verdict = rules_decide(bridge->rules_before, packet);
+	/* the upstreams may have changed with the rules */
+	if (verdict.upstream >= 0)
+		verdict.upstream = upstreams_renamed(&bridge->upstreams, verdict.upstream);
 	return verdict;
 }
 
@@ -36,9 +40,11 @@ struct rules_verdict bridge_decide_packet(struct bridge *bridge, const struct ru
 	return bridge_decide(bridge, packet);
 }
 
-const struct upstream *bridge_pick_upstream(struct bridge *bridge, int32_t wanted)
+struct upstream *bridge_pick_upstream(struct bridge *bridge, int32_t wanted)
 {
-	return bridge_choose_upstream(bridge, wanted);
+	uint32_t slot = upstreams_pick(&bridge->upstreams, wanted, 0);
+
+	return slot == UPSTREAMS_NONE ? NULL : &bridge->upstreams.list[slot];
 }
 
 void bridge_set_rules(struct bridge *bridge, struct rules_set *rules, uint64_t now_ns)
@@ -81,11 +87,4 @@ struct rules_verdict bridge_decide_flow(const struct bridge *bridge, const struc
 	packet.dst = info.destination.addr;
 	packet.dport = info.destination.port;
 	return bridge_decide(bridge, &packet);
-}
-
-struct upstream *bridge_choose_upstream(struct bridge *bridge, int32_t wanted)
-{
-	/* there is one, and a rule can name no other */
-	(void)wanted;
-	return &bridge->upstream;
 }
