@@ -48,8 +48,8 @@ static __always_inline int flow_comes_by(const struct flow_entry *entry, __u32 d
 enum icmp_decision { ICMP_PASSES, ICMP_TO_USER, ICMP_DROPPED };
 
 /*
- * What is neither TCP nor UDP and to be proxied. Of ICMP only echo requests can have an answer; the rest would leave the
- * gateway unproxied, with the client's address.
+ * What is neither TCP nor UDP and to be proxied. Of ICMP only echo requests can have an answer; the rest would leave
+ * the gateway unproxied, with the client's address.
  */
 static __always_inline enum icmp_decision icmp_decide(hook_ctx *ctx, const struct bpf_cfg *settings,
 						      const struct packet_view *v)

@@ -189,7 +189,7 @@ static __always_inline int to_upstream_socket(struct __sk_buff *skb, struct flow
 }
 
 static __noinline int tc_flow(struct __sk_buff *skb, const struct bpf_cfg *settings, const struct packet_view *v,
-				   struct flow_match *match)
+			      struct flow_match *match)
 {
 	struct flow_entry *entry = match->entry;
 	__u32 phase = entry->phase;
@@ -218,7 +218,8 @@ static __noinline int tc_flow(struct __sk_buff *skb, const struct bpf_cfg *setti
 	return tc_splice(skb, v, match, first);
 }
 
-/* An error about a packet of a spliced flow, translated and sent on; 0: it is none. A function of its own for its stack. */
+/* An error about a packet of a spliced flow, translated and sent on; 0: it is none. A function of its own for its
+ * stack. */
 static __noinline int tc_icmp(struct __sk_buff *skb, const struct packet_view *v, int *verdict)
 {
 	struct flow_match match = {};
@@ -296,7 +297,7 @@ static __always_inline int reject(const struct bpf_port *port, const struct pack
 
 /* Sends the datagram on. change->src and sport are set for the way down. A function of its own for its stack. */
 static __noinline int tc_udp_move(struct __sk_buff *skb, const struct packet_view *v, struct udp_assoc *assoc,
-				       struct udp_change *change, int up)
+				  struct udp_change *change, int up)
 {
 	struct udp_way *way = &assoc->way[up ? FLOW_UP : FLOW_DOWN];
 	int err;
@@ -421,7 +422,7 @@ static __always_inline int tc_behind_xdp(const struct bpf_cfg *settings, const s
 
 /* What belongs to no flow. */
 static __noinline int tc_stray(struct __sk_buff *skb, const struct bpf_cfg *settings, struct packet_view *v,
-				    enum drop_reason reason)
+			       enum drop_reason reason)
 {
 	__u32 ifindex = skb->ifindex;
 	const struct bpf_port *port = bpf_map_lookup_elem(&ports, &ifindex);

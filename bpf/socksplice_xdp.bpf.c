@@ -115,7 +115,7 @@ static __always_inline int xdp_splice(struct xdp_md *ctx, const struct bpf_port 
 
 /* A packet of a known flow. */
 static __noinline int xdp_flow(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port,
-				    const struct packet_view *v, struct flow_match *match)
+			       const struct packet_view *v, struct flow_match *match)
 {
 	__u32 phase = match->entry->phase;
 	int up = match->direction == FLOW_UP;
@@ -202,8 +202,8 @@ static __always_inline int xdp_udp_move(struct xdp_md *ctx, const struct bpf_por
 }
 
 /*
- * Of a relay; what is not for the client as it is, is for the association's socket. -1: of no association. Like the next
- * a function of its own for its stack.
+ * Of a relay; what is not for the client as it is, is for the association's socket. -1: of no association. Like the
+ * next a function of its own for its stack.
  */
 static __noinline int xdp_udp_down(struct xdp_md *ctx, const struct bpf_port *port, const struct packet_view *v)
 {
@@ -221,7 +221,7 @@ static __noinline int xdp_udp_down(struct xdp_md *ctx, const struct bpf_port *po
 
 /* Of a client, to be proxied. */
 static __noinline int xdp_udp_up(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port,
-				      const struct packet_view *v, __u16 upstream)
+				 const struct packet_view *v, __u16 upstream)
 {
 	__u32 zero = 0;
 	struct udp_change *change = bpf_map_lookup_elem(&udp_changes, &zero);

@@ -166,9 +166,10 @@ static __always_inline void udp_sum_change(struct udp_change *change, const stru
 	__be16 atyp = be16(ipv4 ? UDPENCAP_ATYP_IPV4 : UDPENCAP_ATYP_IPV6);
 
 	change->pseudo_diff = udp_sum_addr_gone(&v->src, ipv4) + udp_sum_addr_gone(&v->dst, ipv4) +
-			      udp_sum_addr(&change->src, ipv4) + udp_sum_addr(&change->dst, ipv4) + lengths_gone + lengths;
-	change->data_diff = (__u64)(__u16)~v->sport + (__u16)~v->dport + change->sport + change->dport + lengths_gone +
-			    lengths;
+			      udp_sum_addr(&change->src, ipv4) + udp_sum_addr(&change->dst, ipv4) + lengths_gone +
+			      lengths;
+	change->data_diff =
+		(__u64)(__u16)~v->sport + (__u16)~v->dport + change->sport + change->dport + lengths_gone + lengths;
 	if (up)
 		change->data_diff += udp_sum_addr(header_addr, ipv4) + header_port + atyp;
 	else

@@ -43,7 +43,7 @@ struct bpf_cfg {
 	__u32 abi_version; /* CFG_ABI_VERSION once a daemon has adopted the program, else 0 */
 	__u32 on_down;     /* enum cfg_on_down: TCP to elsewhere while no socket serves its queue */
 	__u16 fault_permille[CFG_FAULT_COUNT];
-	__u16 icmp; /* enum cfg_icmp */
+	__u16 icmp;           /* enum cfg_icmp */
 	__u32 rules;          /* number of the rule set in force (rules_abi.h); 0: none, all is proxied */
 	__u64 fault_until_ns; /* CLOCK_MONOTONIC; 0: no faults */
 	__u32 rules_last;     /* the highest number that was ever given: none is given twice */

@@ -253,8 +253,8 @@ static __always_inline enum drop_reason packet_parse_tcp(struct cursor *c, struc
 }
 
 /*
- * Ports and payload of an unfragmented packet whose l4_proto is UDP; false: its header is cut off or its length lies, and
- * the ports stay 0. Jumbograms (RFC 2675) are none.
+ * Ports and payload of an unfragmented packet whose l4_proto is UDP; false: its header is cut off or its length lies,
+ * and the ports stay 0. Jumbograms (RFC 2675) are none.
  */
 static __always_inline int packet_parse_udp(struct cursor *c, struct packet_view *v)
 {

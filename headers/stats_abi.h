@@ -46,7 +46,7 @@ enum drop_reason {
 	X(PASS_NOT_IP, pass_not_ip)           /* ARP, LLDP, ... */                                                     \
 	X(PASS_LOCAL, pass_local)             /* to the gateway itself, multicast, broadcast, link-local */            \
 	X(PASS_DIRECT, pass_direct)           /* a rule says direct */                                                 \
-	X(PASS_OTHER, pass_other)                                                                                  \
+	X(PASS_OTHER, pass_other)                                                                                      \
 	X(PASS_ON_DOWN, pass_on_down)   /* would be proxied, no socket, `on-down: pass` */                             \
 	X(PASS_TO_TC, pass_to_tc)       /* XDP leaves a packet of a spliced flow to the tc program behind it */        \
 	X(PASS_UPSTREAM, pass_upstream) /* of an upstream to its socket: handshake, or a relayed flow */               \
@@ -54,7 +54,7 @@ enum drop_reason {
 	X(TO_TAP, to_tap)                                                                                              \
 	X(SPLICED_XDP, spliced_xdp) /* rewritten and sent on */                                                        \
 	X(SPLICED_TC, spliced_tc)                                                                                      \
-	X(UDP_XDP, udp_xdp)         /* SOCKS5 UDP header added or taken off, and sent on */                            \
+	X(UDP_XDP, udp_xdp) /* SOCKS5 UDP header added or taken off, and sent on */                                    \
 	X(UDP_TC, udp_tc)                                                                                              \
 	X(ICMP_TRANSLATED, icmp_translated)
 

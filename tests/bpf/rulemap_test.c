@@ -231,7 +231,8 @@ static void test_actions(void **state)
 	packet_bytes(&p, 4);
 	packet_finish(&p);
 	for (int hook = 0; hook < HOOKS; hook++)
-		expect("a UDP header cut off", (enum hook)hook, &p, hook == HOOK_TC ? COUNT_TO_TAP : COUNT_PASS_ON_DOWN);
+		expect("a UDP header cut off", (enum hook)hook, &p,
+		       hook == HOOK_TC ? COUNT_TO_TAP : COUNT_PASS_ON_DOWN);
 }
 
 /* Nobody is there to answer: a rejected packet must not pass, whatever `on-down` says. */

@@ -109,7 +109,8 @@ static uint32_t l4_off(void)
 }
 
 /* `header`: SOCKS5 bytes in front of the payload, whose byte i is i * 5 + 1. */
-static void build(struct packet *p, const struct build_link *link, const void *header, size_t header_bytes, size_t bytes)
+static void build(struct packet *p, const struct build_link *link, const void *header, size_t header_bytes,
+		  size_t bytes)
 {
 	uint8_t buffer[2200], *payload = buffer + 128, *start;
 
@@ -257,7 +258,8 @@ static void expect_sent(struct rig *rig, const char *what, const struct packet *
 	if (has_checksum)
 		memcpy(wanted->bytes + l4_off() + 6, run.out.bytes + l4_off() + 6, 2);
 	if (run.out.len != wanted->len)
-		fail_msg("%s, IPv%d, %s: %zu bytes, wanted %zu", what, version, program_of(rig), run.out.len, wanted->len);
+		fail_msg("%s, IPv%d, %s: %zu bytes, wanted %zu", what, version, program_of(rig), run.out.len,
+			 wanted->len);
 	for (size_t i = 0; i < wanted->len; i++)
 		if (run.out.bytes[i] != wanted->bytes[i])
 			fail_msg("%s, IPv%d, %s: byte %zu is 0x%02x, wanted 0x%02x", what, version, program_of(rig), i,
@@ -622,12 +624,18 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_both_ways),  cmocka_unit_test(test_complete_checksum),
-		cmocka_unit_test(test_no_checksum), cmocka_unit_test(test_padding),
-		cmocka_unit_test(test_any_sender), cmocka_unit_test(test_mtu),
-		cmocka_unit_test(test_odd_headers), cmocka_unit_test(test_not_ours),
-		cmocka_unit_test(test_stale),	   cmocka_unit_test(test_gso),
-		cmocka_unit_test(test_xdp_leaves_to_tc), cmocka_unit_test(test_random),
+		cmocka_unit_test(test_both_ways),
+		cmocka_unit_test(test_complete_checksum),
+		cmocka_unit_test(test_no_checksum),
+		cmocka_unit_test(test_padding),
+		cmocka_unit_test(test_any_sender),
+		cmocka_unit_test(test_mtu),
+		cmocka_unit_test(test_odd_headers),
+		cmocka_unit_test(test_not_ours),
+		cmocka_unit_test(test_stale),
+		cmocka_unit_test(test_gso),
+		cmocka_unit_test(test_xdp_leaves_to_tc),
+		cmocka_unit_test(test_random),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What is not TCP, through the stack: the input is a list of packets, each as it stands but with a right IPv4 header
- * checksum, many of them fragments of few datagrams. A datagram that comes out must have as many bytes as it says; in the
- * end all frames must be back.
+ * checksum, many of them fragments of few datagrams. A datagram that comes out must have as many bytes as it says; in
+ * the end all frames must be back.
  */
 #include <assert.h>
 #include <stddef.h>
@@ -52,7 +52,8 @@ static void on_datagram(void *ctx, struct stack_datagram *datagram)
 	assert(bytes == datagram->bytes);
 	/* what the owner writes in front of the payload has room there */
 	assert(pool.frames[datagram->frames].off >= 22);
-	stack_send_error(stack, 0, &datagram->link, datagram->quote, datagram->quote_bytes, STACK_ERROR_TOO_BIG, 1490, 1);
+	stack_send_error(stack, 0, &datagram->link, datagram->quote, datagram->quote_bytes, STACK_ERROR_TOO_BIG, 1490,
+			 1);
 }
 
 static void input(const uint8_t *bytes, uint16_t len, uint64_t now_ns)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Headers of datagrams and messages of `udp: tcp`: what is accepted lies inside of what came, and builds itself again. */
+/* Headers of datagrams and messages of `udp: tcp`: what is accepted lies inside of what came, and builds itself again.
+ */
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>

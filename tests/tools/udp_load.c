@@ -2,11 +2,10 @@
 /*
  * Load by UDP, for tests and benchmarks. One thread, one line of key=value each.
  *
- *   udp_load echo HOST PORT SECONDS SIZE [WINDOW]   one endpoint, WINDOW (64) datagrams on their way: round trips a second,
- *                                                   and how many of those sent came back at all
- *   udp_load ping HOST PORT SECONDS SIZE            one at a time: latency
- *   udp_load endpoints HOST PORT SECONDS RATE       RATE new endpoints a second with one datagram each: how many were
- *                                                   answered within a second, and how soon
+ *   udp_load echo HOST PORT SECONDS SIZE [WINDOW]   one endpoint, WINDOW (64) datagrams on their way: round trips a
+ * second, and how many of those sent came back at all udp_load ping HOST PORT SECONDS SIZE            one at a time:
+ * latency udp_load endpoints HOST PORT SECONDS RATE       RATE new endpoints a second with one datagram each: how many
+ * were answered within a second, and how soon
  *
  * HOST is an address. A datagram that is not answered within 100 ms counts as lost.
  */
@@ -260,7 +259,8 @@ int main(int argc, char **argv)
 {
 	if (argc >= 6 && read_target(argv[2], argv[3])) {
 		if (!strcmp(argv[1], "echo"))
-			return run_echo(atof(argv[4]), (uint32_t)atoi(argv[5]), argc > 6 ? (uint32_t)atoi(argv[6]) : 64);
+			return run_echo(atof(argv[4]), (uint32_t)atoi(argv[5]),
+					argc > 6 ? (uint32_t)atoi(argv[6]) : 64);
 		if (!strcmp(argv[1], "ping"))
 			return run_echo(atof(argv[4]), (uint32_t)atoi(argv[5]), 1);
 		if (!strcmp(argv[1], "endpoints"))

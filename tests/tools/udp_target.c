@@ -228,8 +228,10 @@ static void relay(int fd)
 
 	for (int i = 0; i < BATCH; i++) {
 		iov[i] = (struct iovec){in_buffers[i], DATAGRAM_BYTES};
-		messages[i] = (struct mmsghdr){
-			.msg_hdr = {.msg_name = &from[i], .msg_namelen = sizeof(from[i]), .msg_iov = &iov[i], .msg_iovlen = 1}};
+		messages[i] = (struct mmsghdr){.msg_hdr = {.msg_name = &from[i],
+							   .msg_namelen = sizeof(from[i]),
+							   .msg_iov = &iov[i],
+							   .msg_iovlen = 1}};
 	}
 	count = recvmmsg(fd, messages, BATCH, 0, NULL);
 	for (int i = 0; i < count; i++) {
@@ -281,8 +283,10 @@ static void plain(int fd)
 
 	for (int i = 0; i < BATCH; i++) {
 		iov[i] = (struct iovec){in_buffers[i], DATAGRAM_BYTES};
-		messages[i] = (struct mmsghdr){
-			.msg_hdr = {.msg_name = &from[i], .msg_namelen = sizeof(from[i]), .msg_iov = &iov[i], .msg_iovlen = 1}};
+		messages[i] = (struct mmsghdr){.msg_hdr = {.msg_name = &from[i],
+							   .msg_namelen = sizeof(from[i]),
+							   .msg_iov = &iov[i],
+							   .msg_iovlen = 1}};
 	}
 	count = recvmmsg(fd, messages, BATCH, 0, NULL);
 	for (int i = 0; i < count; i++)
@@ -340,7 +344,9 @@ static void control(int fd)
 	struct peer *peer = &peers[fd];
 	uint8_t ignored[256];
 	uint8_t *to = peer->bytes ? peer->bytes + peer->have : ignored;
-	size_t room = peer->kind == STREAM ? STREAM_BYTES - peer->have : peer->bytes ? 512 - peer->have : sizeof(ignored);
+	size_t room = peer->kind == STREAM ? STREAM_BYTES - peer->have
+		      : peer->bytes        ? 512 - peer->have
+					   : sizeof(ignored);
 	ssize_t got = recv(fd, to, room, 0);
 
 	if (got <= 0) {

@@ -95,7 +95,8 @@ static void test_orders(void **state)
 			continue;
 		for (int i = 0; i < PIECES; i++) {
 			assert_int_equal(head, FRAME_NONE);
-			head = give(1, id, pieces[order[i]].offset, pieces[order[i]].len, pieces[order[i]].more, 0, &bytes);
+			head = give(1, id, pieces[order[i]].offset, pieces[order[i]].len, pieces[order[i]].more, 0,
+				    &bytes);
 		}
 		assert_int_equal(bytes, 1827);
 		take_back(head, bytes);

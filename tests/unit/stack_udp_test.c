@@ -408,8 +408,15 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_whole), TEST(test_wrong),	 TEST(test_rules), TEST(test_fragments), TEST(test_fragment_checksum),
-		TEST(test_echo),  TEST(test_echo_limit), TEST(test_ttl),   TEST(test_errors),
+		TEST(test_whole),
+		TEST(test_wrong),
+		TEST(test_rules),
+		TEST(test_fragments),
+		TEST(test_fragment_checksum),
+		TEST(test_echo),
+		TEST(test_echo_limit),
+		TEST(test_ttl),
+		TEST(test_errors),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

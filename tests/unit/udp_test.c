@@ -198,8 +198,8 @@ static void test_queue(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_find), cmocka_unit_test(test_per_client), cmocka_unit_test(test_full),
-		cmocka_unit_test(test_flood), cmocka_unit_test(test_large),	cmocka_unit_test(test_queue),
+		cmocka_unit_test(test_find),  cmocka_unit_test(test_per_client), cmocka_unit_test(test_full),
+		cmocka_unit_test(test_flood), cmocka_unit_test(test_large),      cmocka_unit_test(test_queue),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

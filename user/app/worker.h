@@ -130,7 +130,7 @@ struct worker_upstream {
 
 struct worker_flow_row {
 	bool spliced, udp;
-	struct assoc_row assoc; /* udp: this */
+	struct assoc_row assoc;     /* udp: this */
 	struct splice_flow splice;  /* spliced: this ... */
 	struct flow_info flow;      /* ... else this */
 	const char *upstream_state; /* bridge state name, static */

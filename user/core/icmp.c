@@ -191,7 +191,8 @@ void icmp_send_prohibited(struct stack *stack, const struct tcp_segment *segment
 	icmp_send_about(stack, segment, STACK_ERROR_PROHIBITED, &segment->view.dst, now_ns);
 }
 
-/* --- echo (RFC 792, RFC 4443 4.2): the destination cannot be asked, so the gateway says that packets get this far --- */
+/* --- echo (RFC 792, RFC 4443 4.2): the destination cannot be asked, so the gateway says that packets get this far ---
+ */
 
 bool icmp_is_echo_request(const struct tcp_segment *segment, uint32_t frame_bytes)
 {

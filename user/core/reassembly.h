@@ -42,7 +42,8 @@ struct reassembly_counters {
 
 struct reassembly;
 
-/* At most `max` datagrams in `max_frames` frames of `pool` at once, about an eighth of both from one source. NULL: no memory. */
+/* At most `max` datagrams in `max_frames` frames of `pool` at once, about an eighth of both from one source. NULL: no
+ * memory. */
 struct reassembly *reassembly_create(uint32_t max, uint32_t max_frames, uint64_t timeout_ns, uint64_t secret,
 				     struct frame_pool *pool);
 void reassembly_destroy(struct reassembly *r);

@@ -81,8 +81,8 @@ enum stack_judgement {
 struct stack_datagram {
 	struct build_link link; /* toward the client: dst is the client, src what it sent to */
 	uint16_t port;
-	uint32_t frames; /* chain with just the payload, FRAME_RX; who keeps it sets FRAME_NONE here */
-	uint32_t bytes;  /* payload */
+	uint32_t frames;       /* chain with just the payload, FRAME_RX; who keeps it sets FRAME_NONE here */
+	uint32_t bytes;        /* payload */
 	uint32_t packet_bytes; /* of the IP packet that it came in; of the reassembled one, if in several */
 	bool dont_fragment;    /* it must not be cut on its way: IPv4 DF, or IPv6 in one piece */
 	/* the packet from its IP header on, for an ICMP error: of a fragmented one the first. Gone with the frames. */
@@ -180,7 +180,7 @@ struct stack_settings {
 	X(resets_sent)                                                                                                 \
 	X(rule_rejected) /* packets of no flow that a rule answers with RST or ICMP */                                 \
 	X(icmp_sent)                                                                                                   \
-	X(no_flow)  /* a segment that belongs to no flow: answered with RST */                                         \
+	X(no_flow)       /* a segment that belongs to no flow: answered with RST */                                    \
 	X(datagrams_in)  /* of clients, whole and checked */                                                           \
 	X(datagrams_out) /* to clients */                                                                              \
 	X(datagram_bytes_in)                                                                                           \
@@ -188,7 +188,7 @@ struct stack_settings {
 	X(datagrams_cut) /* sent in fragments */                                                                       \
 	X(echo_replies)                                                                                                \
 	X(echo_limited) /* echo requests beyond what is answered in a second */                                        \
-	X(no_frame)     /* nothing could be sent: pool empty */                                                            \
+	X(no_frame)     /* nothing could be sent: pool empty */                                                        \
 	X(tx_ring_full)
 
 struct stack_counters {
@@ -242,8 +242,8 @@ void stack_run_timers(struct stack *stack, uint64_t now_ns);
 uint64_t stack_next_timer_ns(const struct stack *stack);
 
 /*
- * A datagram of link->src to the client link->dst, its payload copied, at most 65,507 bytes (IPv6: 65,527); in fragments
- * where the port's MTU asks for them. The 8 bytes in front of the payload must be writable, and are as before
+ * A datagram of link->src to the client link->dst, its payload copied, at most 65,507 bytes (IPv6: 65,527); in
+ * fragments where the port's MTU asks for them. The 8 bytes in front of the payload must be writable, and are as before
  * afterwards. false: too long, no frames, or the ring was full.
  */
 bool stack_send_datagram(struct stack *stack, uint16_t port, const struct build_link *link,

@@ -76,7 +76,8 @@ bool stack_send_datagram(struct stack *stack, uint16_t port, const struct build_
 	bool ipv4 = addr_is_ipv4(&link->src.addr);
 	uint32_t ip_bytes = ipv4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES;
 	uint32_t total = UDP_HEADER_BYTES + (uint32_t)payload->iov_len;
-	uint32_t room = MIN((uint32_t)stack->ports[port].mtu - ip_bytes, stack->pool->frame_bytes - FRAME_PAYLOAD_OFFSET);
+	uint32_t room =
+		MIN((uint32_t)stack->ports[port].mtu - ip_bytes, stack->pool->frame_bytes - FRAME_PAYLOAD_OFFSET);
 	struct build_fragment fragment = {.id = stack->fragment_id};
 
 	if (total + (ipv4 ? ip_bytes : 0) > 65535)

@@ -342,14 +342,14 @@ static void assoc_note_client(struct assoc *assoc, const struct stack_datagram *
 }
 
 /* It came in whole, and must leave so: the same that a router would say, less the header that is put in front. */
-static bool assoc_is_too_big(struct assocs *assocs, struct upstream *upstream,
-			     const struct stack_datagram *datagram)
+static bool assoc_is_too_big(struct assocs *assocs, struct upstream *upstream, const struct stack_datagram *datagram)
 {
 	uint32_t header = addr_is_ipv4(&datagram->link.src.addr) ? 10 : 22;
 	uint32_t from = addr_is_ipv4(&datagram->link.src.addr) ? 20 : 40;
 	uint32_t to = addr_is_ipv4(upstream_address(upstream)) ? 20 : 40;
 
-	if (!datagram->dont_fragment || !upstream->routed || datagram->packet_bytes - from + to + header <= upstream->mtu)
+	if (!datagram->dont_fragment || !upstream->routed ||
+	    datagram->packet_bytes - from + to + header <= upstream->mtu)
 		return false;
 	assocs->counters.too_big++;
 	stack_send_error(assocs->stack, datagram->port, &datagram->link, datagram->quote, datagram->quote_bytes,
@@ -359,8 +359,8 @@ static bool assoc_is_too_big(struct assocs *assocs, struct upstream *upstream,
 
 static void assoc_error(struct assocs *assocs, const struct stack_datagram *datagram, enum stack_error error)
 {
-	stack_send_error(assocs->stack, datagram->port, &datagram->link, datagram->quote, datagram->quote_bytes, error, 0,
-			 assocs->now_ns);
+	stack_send_error(assocs->stack, datagram->port, &datagram->link, datagram->quote, datagram->quote_bytes, error,
+			 0, assocs->now_ns);
 }
 
 /* The datagram's frames are the association's from here on, or dropped. */
@@ -388,8 +388,7 @@ static void assoc_take(struct assocs *assocs, struct assoc *assoc, struct stack_
 static void assoc_carry(struct assocs *assocs, struct stack_datagram *datagram, int32_t wanted)
 {
 	struct upstream *upstream = assocs->calls.choose(assocs->calls.ctx, wanted);
-	struct udp_key key = {.client = datagram->link.dst,
-			      .wanted = wanted < 0 ? UDP_ANY_UPSTREAM : (uint16_t)wanted};
+	struct udp_key key = {.client = datagram->link.dst, .wanted = wanted < 0 ? UDP_ANY_UPSTREAM : (uint16_t)wanted};
 	uint32_t entry = udp_find(assocs->table, &key);
 	struct assoc *assoc = entry == UDP_NONE ? NULL : &assocs->list[assocs->owners[entry]];
 	bool fresh = !assoc;

@@ -37,24 +37,24 @@
 	X(no_descriptor)                                                                                               \
 	X(no_slot)                                                                                                     \
 	X(no_frame)                                                                                                    \
-	X(control_ended)    /* the control connection ended, and so the association */                                 \
-	X(relay_repaired)   /* BND.ADDR was not what datagrams can be sent to */                                       \
-	X(relay_unusable)   /* no address could be made of BND.ADDR and BND.PORT */                                    \
-	X(socket_failed)    /* the UDP socket could not be made or does not work any more */                           \
-	X(queued)           /* datagrams that waited for their association */                                          \
-	X(queue_full)       /* ... and those for which there was no room */                                            \
-	X(sent)             /* datagrams to the upstream by user space */                                              \
-	X(sent_bytes)       /* payload */                                                                              \
-	X(send_blocked)     /* the socket buffer was full: dropped */                                                  \
+	X(control_ended)  /* the control connection ended, and so the association */                                   \
+	X(relay_repaired) /* BND.ADDR was not what datagrams can be sent to */                                         \
+	X(relay_unusable) /* no address could be made of BND.ADDR and BND.PORT */                                      \
+	X(socket_failed)  /* the UDP socket could not be made or does not work any more */                             \
+	X(queued)         /* datagrams that waited for their association */                                            \
+	X(queue_full)     /* ... and those for which there was no room */                                              \
+	X(sent)           /* datagrams to the upstream by user space */                                                \
+	X(sent_bytes)     /* payload */                                                                                \
+	X(send_blocked)   /* the socket buffer was full: dropped */                                                    \
 	X(send_failed)                                                                                                 \
-	X(received)         /* datagrams of the upstream by user space */                                              \
+	X(received) /* datagrams of the upstream by user space */                                                      \
 	X(received_bytes)                                                                                              \
-	X(received_batches) /* receptions; one may hold several datagrams (UDP_GRO) */                                 \
+	X(received_batches)   /* receptions; one may hold several datagrams (UDP_GRO) */                               \
 	X(received_fragment)  /* FRAG is not 0: dropped */                                                             \
 	X(received_name)      /* from a domain name, which is no address for a client: dropped */                      \
 	X(received_malformed) /* no SOCKS5 UDP header, or from an address that nobody has */                           \
 	X(received_no_buffer)                                                                                          \
-	X(too_big)          /* larger than the way to the upstream, and not to be cut */                               \
+	X(too_big) /* larger than the way to the upstream, and not to be cut */                                        \
 	X(not_carried_family)                                                                                          \
 	X(not_carried_route)                                                                                           \
 	X(not_carried_policy) /* enable_ebpf: false */                                                                 \
@@ -126,8 +126,8 @@ uint32_t assoc_busy(const struct assocs *assocs);
 struct assoc_row {
 	struct endpoint client;
 	const char *state;
-	const char *upstream; /* name; lives as long as the configuration */
-	bool carried;         /* by the kernel */
+	const char *upstream;                                    /* name; lives as long as the configuration */
+	bool carried;                                            /* by the kernel */
 	uint64_t packets_up, packets_down, bytes_up, bytes_down; /* payload */
 	uint64_t created_ns, last_ns;
 };

@@ -71,10 +71,8 @@ static struct flow_key assoc_kernel_client_key(const struct assocs *assocs, cons
 
 static struct flow_key assoc_kernel_relay_key(const struct assoc *assoc)
 {
-	return (struct flow_key){.src = assoc->relay.addr,
-				 .dst = assoc->own.addr,
-				 .sport = assoc->relay.port,
-				 .dport = assoc->own.port};
+	return (struct flow_key){
+		.src = assoc->relay.addr, .dst = assoc->own.addr, .sport = assoc->relay.port, .dport = assoc->own.port};
 }
 
 void assoc_kernel_take(struct assocs *assocs, struct assoc *assoc)

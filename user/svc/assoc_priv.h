@@ -40,7 +40,7 @@ enum assoc_op {
 	ASSOC_OP_WATCH, /* the control connection: its end */
 	ASSOC_OP_RECV,  /* multishot: of the UDP socket, or of the stream */
 	ASSOC_OP_STREAM_SEND,
-	ASSOC_OP_SEND,  /* its word names the first frame, whose seq is the slot */
+	ASSOC_OP_SEND, /* its word names the first frame, whose seq is the slot */
 	ASSOC_OP_CANCEL,
 };
 

@@ -138,8 +138,7 @@ int assoc_relay_open(struct assocs *assocs, struct assoc *assoc)
 	assoc->udp_fd = socket(address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (assoc->udp_fd < 0)
 		return -errno;
-	if (uplink[0] &&
-	    setsockopt(assoc->udp_fd, SOL_SOCKET, SO_BINDTODEVICE, uplink, (socklen_t)strlen(uplink) + 1))
+	if (uplink[0] && setsockopt(assoc->udp_fd, SOL_SOCKET, SO_BINDTODEVICE, uplink, (socklen_t)strlen(uplink) + 1))
 		return -errno;
 	if (mark && setsockopt(assoc->udp_fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)))
 		return -errno;
@@ -181,7 +180,8 @@ void assoc_relay_send(struct assocs *assocs, struct assoc *assoc, uint32_t frame
 	const struct frame_pool *pool = assocs->pool;
 	uint32_t count = 0, bytes = 0, header;
 
-	header = frame_data(pool, frame)[pool->frames[frame].off + 3] == 1 ? SOCKS_UDP_IPV4_BYTES : SOCKS_UDP_IPV6_BYTES;
+	header =
+		frame_data(pool, frame)[pool->frames[frame].off + 3] == 1 ? SOCKS_UDP_IPV4_BYTES : SOCKS_UDP_IPV6_BYTES;
 	for (uint32_t i = frame; i != FRAME_NONE; i = pool->frames[i].next) {
 		const struct frame *part = &pool->frames[i];
 
@@ -340,7 +340,8 @@ void assoc_relay_received(struct assocs *assocs, struct assoc *assoc, int32_t re
 		uint16_t id = (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT);
 
 		if (res > 0 && assoc->state == ASSOC_READY && assoc->stream)
-			assoc_stream_take(assocs, assoc, assocs->buffers + (size_t)id * ASSOC_BUFFER_BYTES, (size_t)res);
+			assoc_stream_take(assocs, assoc, assocs->buffers + (size_t)id * ASSOC_BUFFER_BYTES,
+					  (size_t)res);
 		else if (res > 0 && assoc->state == ASSOC_READY)
 			assoc_take_buffer(assocs, assoc, id, res);
 		assoc_give_buffer(assocs, id);

@@ -24,8 +24,7 @@ const struct config_help config_helps[] = {
 	{"uplink", "The interface toward all upstreams; `auto`: by route, each its own.", NULL},
 	{"bpf-pin",
 	 "Directory on a bpffs that keeps spliced connections alive without the daemon; each daemon its own.", NULL},
-	{"on-down", "What happens to what should be proxied while no daemon runs and the program is attached.",
-	 NULL},
+	{"on-down", "What happens to what should be proxied while no daemon runs and the program is attached.", NULL},
 	{"upstreams", "The SOCKS5 servers; how one is chosen, and what happens when it fails, is told in upstreams.md.",
 	 NULL},
 	{"upstreams[].name", "Its name, each another; spliced connections find their upstream by it after a restart.",
@@ -61,7 +60,8 @@ const struct config_help config_helps[] = {
 	 "hev-socks5-core know (CMD 0x05); `off`: not at all, clients get an ICMP port unreachable.",
 	 NULL},
 	{"upstreams[].udp-address",
-	 "Where datagrams for the relay go. `as-told`: to BND.ADDR of the reply; an address: there; `auto`: to BND.ADDR, "
+	 "Where datagrams for the relay go. `as-told`: to BND.ADDR of the reply; an address: there; `auto`: to "
+	 "BND.ADDR, "
 	 "or to the server's own address where that is unspecified, or private while the server's is not.",
 	 "`auto`"},
 	{"rules",

@@ -32,10 +32,8 @@ static const struct config_choice relay_choices[] = {
 	{"auto", CONFIG_RELAY_AUTO}, {"splice", CONFIG_RELAY_SPLICE}, {"userspace", CONFIG_RELAY_USERSPACE}, {NULL, 0}};
 static const struct config_choice accept_choices[] = {
 	{"deferred", CONFIG_ACCEPT_DEFERRED}, {"early", CONFIG_ACCEPT_EARLY}, {NULL, 0}};
-static const struct config_choice udp_choices[] = {{"associate", CONFIG_UDP_ASSOCIATE},
-						   {"tcp", CONFIG_UDP_TCP},
-						   {"off", CONFIG_UDP_OFF},
-						   {NULL, 0}};
+static const struct config_choice udp_choices[] = {
+	{"associate", CONFIG_UDP_ASSOCIATE}, {"tcp", CONFIG_UDP_TCP}, {"off", CONFIG_UDP_OFF}, {NULL, 0}};
 static const struct config_choice icmp_choices[] = {
 	{"reply", CONFIG_ICMP_REPLY}, {"pass", CONFIG_ICMP_PASS}, {"drop", CONFIG_ICMP_DROP}, {NULL, 0}};
 static const struct config_choice level_choices[] = {{"error", CONFIG_LOG_ERROR},
