@@ -71,6 +71,11 @@ static void worker_flow_released(void *ctx, struct flow *flow)
 	bridge_flow_released(((struct worker *)ctx)->bridge, flow);
 }
 
+static void worker_datagram(void *ctx, struct stack_datagram *datagram)
+{
+	assoc_datagram(((struct worker *)ctx)->assocs, datagram);
+}
+
 static int worker_create_stack(struct worker *worker)
 {
 	const struct config_tcp *tcp = &worker->config->tcp;
@@ -85,6 +90,7 @@ static int worker_create_stack(struct worker *worker)
 		.flow_closed = worker_flow_closed,
 		.flow_syn_again = worker_flow_syn_again,
 		.judge = worker_judge,
+		.datagram = worker_datagram,
 		.flow_released = worker_flow_released,
 	};
 	struct stack_settings settings = {
@@ -94,6 +100,7 @@ static int worker_create_stack(struct worker *worker)
 		.handshake_timeout_ns = tcp->handshake_timeout_ns,
 		.idle_timeout_ns = tcp->idle_timeout_ns,
 		.time_wait_ns = tcp->linger_ns,
+		.echo_reply = worker->config->icmp == CONFIG_ICMP_REPLY,
 		.early_accept = tcp->accept == CONFIG_ACCEPT_EARLY,
 		.receive_window_max_bytes =
 			(uint32_t)(window < WORKER_WINDOW_MAX_BYTES ? window : WORKER_WINDOW_MAX_BYTES),
@@ -121,6 +128,35 @@ static int worker_port_of(void *ctx, uint32_t ifindex)
 		if ((uint32_t)worker->ports[i].ifindex == ifindex)
 			return (int)i;
 	return -1;
+}
+
+static struct rules_verdict worker_decide(void *ctx, const struct rules_packet *packet)
+{
+	return bridge_decide_packet(((struct worker *)ctx)->bridge, packet);
+}
+
+static struct upstream *worker_choose(void *ctx, int32_t wanted)
+{
+	return bridge_pick_upstream(((struct worker *)ctx)->bridge, wanted);
+}
+
+static int worker_create_assocs(struct worker *worker)
+{
+	struct assoc_settings settings = {
+		.config = worker->config,
+		.uring = &worker->uring,
+		.pool = &worker->umem.pool,
+		.bpf = worker->bpf,
+		.calls = {.ctx = worker,
+			  .decide = worker_decide,
+			  .choose = worker_choose,
+			  .ifindex_of = worker_ifindex_of,
+			  .is_uplink = worker_has_uplink},
+	};
+
+	if (getrandom(settings.secret, sizeof(settings.secret), 0) != sizeof(settings.secret))
+		return -errno;
+	return assoc_create(&worker->assocs, &settings);
 }
 
 /* Of a frame's room for payload, what holds whole segments; a segment that fits none is cut by the stack. */
@@ -170,6 +206,9 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	err = bridge_create(&worker->bridge, &settings);
 	if (err)
 		return worker_fail(error, error_bytes, err, "connection table and receive buffers", "");
+	err = worker_create_assocs(worker);
+	if (err)
+		return worker_fail(error, error_bytes, err, "table of UDP associations (udp.max-flows)", "");
 	worker_reserve_ports(worker);
 	/* its thread begins here, where none is pinned to a CPU yet */
 	worker->resolver_fd = bridge_resolver_fd(worker->bridge);
@@ -177,6 +216,7 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	if (err)
 		return worker_fail(error, error_bytes, err, "flow table (tcp.max-flows)", "");
 	bridge_set_stack(worker->bridge, worker->stack);
+	assoc_set_stack(worker->assocs, worker->stack);
 	worker->netlink_fd = route_open_monitor();
 	if (worker->netlink_fd < 0)
 		return worker_fail(error, error_bytes, worker->netlink_fd, "watching links and addresses", "");
@@ -198,9 +238,22 @@ static int worker_load_rules(struct worker *worker, char *error, uint32_t error_
 	return 0;
 }
 
+static uint16_t worker_icmp_mode(const struct config *config)
+{
+	switch (config->icmp) {
+	case CONFIG_ICMP_PASS:
+		return CFG_ICMP_PASS;
+	case CONFIG_ICMP_DROP:
+		return CFG_ICMP_DROP;
+	default:
+		return CFG_ICMP_REPLY;
+	}
+}
+
 static int worker_configure_program(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	struct bpf_cfg cfg = {
+		.icmp = worker_icmp_mode(worker->config),
 		.abi_version = CFG_ABI_VERSION,
 		.on_down = worker->config->on_down == CONFIG_ON_DOWN_PASS ? CFG_ON_DOWN_PASS : CFG_ON_DOWN_DROP,
 	};
@@ -313,6 +366,7 @@ void worker_destroy(struct worker *worker)
 	worker_stop(worker, false);
 	/* the ring goes first: its buffers and sends point into the packet memory */
 	uring_destroy(&worker->uring);
+	assoc_destroy(worker->assocs);
 	bridge_destroy(worker->bridge);
 	rulemap_close(&worker->rulemap);
 	if (worker->bpf && worker->flushing)

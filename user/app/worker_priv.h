@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "assoc.h"
 #include "rulemap.h"
 #include "tap.h"
 #include "topo.h"
@@ -84,6 +85,7 @@ struct worker {
 	struct uring uring;
 	struct stack *stack;
 	struct bridge *bridge;
+	struct assocs *assocs;
 	struct worker_batch batch;
 	struct record *record; /* NULL: `log.flows: off` */
 	struct flow_recorder recorder;

@@ -11,7 +11,7 @@
 
 #include "csum.h"
 
-static bool packet_ipv4_checksum_ok(const struct tcp_segment *segment)
+bool packet_ipv4_checksum_ok(const struct tcp_segment *segment)
 {
 	const struct packet_view *view = &segment->view;
 
@@ -45,7 +45,7 @@ static bool packet_tcp_checksum_ok(const struct stack *stack, const struct tcp_s
 }
 
 /* Multicast, broadcast, loopback, unspecified: neither end of a connection (RFC 9293 3.9.2.3). */
-static bool packet_address_ok(const struct addr *a)
+bool packet_address_ok(const struct addr *a)
 {
 	if (addr_is_ipv4(a))
 		return a->bytes[12] != 0 && a->bytes[12] != 127 && a->bytes[12] < 224;
@@ -54,7 +54,7 @@ static bool packet_address_ok(const struct addr *a)
 
 static enum drop_reason packet_check_view(const struct packet_view *view)
 {
-	if (view->is_fragment)
+	if (view->is_fragment && view->l4_proto != IPPROTO_UDP)
 		return DROP_FRAGMENT;
 	if (!view->ip_version)
 		return DROP_BAD_IP_HDR; /* the programs do not send such packets up */
@@ -69,7 +69,7 @@ static enum drop_reason packet_check_view(const struct packet_view *view)
 }
 
 /* Leaves nothing but payload in the frames; those that hold only padding are put back. false: bytes are missing. */
-static bool packet_cut(struct stack *stack, struct tcp_segment *segment)
+bool packet_cut(struct stack *stack, struct tcp_segment *segment)
 {
 	struct frame *frame = stack_frame(stack, segment->frames);
 	uint32_t left = segment->view.payload_len;
@@ -89,24 +89,6 @@ static bool packet_cut(struct stack *stack, struct tcp_segment *segment)
 	return true;
 }
 
-/* What is not TCP comes up only for an answer: a rule says reject. */
-static enum drop_reason packet_answer_other(struct stack *stack, struct tcp_segment *segment, struct cursor *whole,
-					    uint64_t now_ns)
-{
-	struct packet_view *view = &segment->view;
-	bool has_port = view->l4_proto == IPPROTO_UDP && packet_parse_udp(whole, view);
-
-	if (!packet_ipv4_checksum_ok(segment))
-		return DROP_IP_CHECKSUM;
-	if (!stack->callbacks.judge)
-		return DROP_BAD_IP_HDR;
-	if (stack->callbacks.judge(stack->callbacks.ctx, view, has_port) != STACK_REJECT)
-		return DROP_RULE;
-	stack->counters.rule_rejected++;
-	icmp_send_prohibited(stack, segment, now_ns);
-	return DROP_NONE;
-}
-
 static enum drop_reason packet_take_apart(struct stack *stack, struct tcp_segment *segment, bool checksum_ok)
 {
 	const uint8_t *packet = segment->eth;
@@ -121,6 +103,18 @@ static enum drop_reason packet_take_apart(struct stack *stack, struct tcp_segmen
 	if (!tcp_options_parse(packet + view->l4_off + 20, view->tcp_hdr_len - 20u, &segment->options))
 		return DROP_BAD_TCP_HDR;
 	return DROP_NONE;
+}
+
+bool packet_expired(struct stack *stack, const struct tcp_segment *segment, uint64_t now_ns)
+{
+	const struct addr *own = &stack->ports[segment->port].own[segment->view.ip_version != 4];
+
+	if (segment->view.ip_ttl > 1)
+		return false;
+	stack->counters.dropped[DROP_TTL_EXPIRED]++;
+	if (packet_address_ok(own))
+		icmp_send_about(stack, segment, STACK_ERROR_TTL_EXPIRED, own, now_ns);
+	return true;
 }
 
 static void packet_deliver(struct stack *stack, struct tcp_segment *segment, uint64_t now_ns)
@@ -145,6 +139,8 @@ static void packet_deliver(struct stack *stack, struct tcp_segment *segment, uin
 			tcp_send_reset_to(stack, segment->port, view, segment->eth, now_ns);
 		return;
 	}
+	if (packet_expired(stack, segment, now_ns))
+		return;
 	if ((view->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN) {
 		tcp_open(stack, segment, now_ns);
 		return;
@@ -161,6 +157,7 @@ void stack_input_chain(struct stack *stack, uint16_t port, uint32_t frame, uint3
 		.eth = frame_data(stack->pool, frame) + stack_frame(stack, frame)->off,
 		.frames = frame,
 		.port = port,
+		.start = stack_frame(stack, frame)->off,
 	};
 	/* the parser, shared with BPF code, knows no const */
 	uint8_t *packet = (uint8_t *)segment.eth;
@@ -178,7 +175,7 @@ void stack_input_chain(struct stack *stack, uint16_t port, uint32_t frame, uint3
 	is_tcp = segment.view.l4_proto == IPPROTO_TCP;
 	if (!reason)
 		reason = is_tcp ? packet_take_apart(stack, &segment, checksum_ok)
-				: packet_answer_other(stack, &segment, &whole, now_ns);
+				: packet_input_other(stack, &segment, &whole, checksum_ok, now_ns);
 	if (reason)
 		stack->counters.dropped[reason]++;
 	else if (is_tcp)

@@ -71,6 +71,8 @@ int bpfload_set_device(struct bpfload *bpf, int ifindex, bool takes_xdp);
 int bpfload_read_counters(struct bpfload *bpf, uint64_t counters[PACKET_COUNTER_COUNT]);
 /* Descriptors of the tables of flows, owned by `bpf`; *entries: their size. */
 void bpfload_flow_maps(const struct bpfload *bpf, int *keys_fd, int *flows_fd, int *reports_fd, uint32_t *entries);
+/* The same for UDP associations; their size is UDP_MAX_ASSOCS. */
+void bpfload_udp_maps(const struct bpfload *bpf, int *keys_fd, int *assocs_fd);
 /* The same for the settings and the tables of rules. */
 void bpfload_rule_maps(const struct bpfload *bpf, int *cfg_fd, int *sets_fd, int *ranges_fd);
 

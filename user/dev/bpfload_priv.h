@@ -9,6 +9,7 @@
 
 #include "bpfload.h"
 #include "rules_abi.h"
+#include "udp_abi.h"
 
 #define BPFLOAD_PROGRAM "socksplice_xdp"
 #define BPFLOAD_MAX_ATTACHED 64
@@ -28,6 +29,8 @@
 	X(RULE_SETS, rule_sets, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct rules_header), RULES_SLOTS)                       \
 	X(RULE_RANGES, rule_ranges, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct rules_range), RULES_SLOTS *RULES_MAX_RANGES)  \
 	X(RULE_CACHE, rule_cache, BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct rules_cached), RULES_CACHE_ENTRIES)      \
+	X(UDP_KEYS, udp_keys, BPF_MAP_TYPE_HASH, sizeof(struct flow_key), sizeof(struct flow_ref), UDP_MAX_ASSOCS * 2) \
+	X(UDP_ASSOCS, udp_assocs, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct udp_assoc), UDP_MAX_ASSOCS)                     \
 	X(DIRECT_FLOWS, direct_flows, BPF_MAP_TYPE_LRU_HASH, sizeof(struct flow_key), 1, 0)                            \
 	X(TAPS, taps, BPF_MAP_TYPE_DEVMAP, 4, 4, CFG_MAX_PORTS)                                                        \
 	X(OWNER, owner, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bpf_owner), 1)                                            \

@@ -329,6 +329,12 @@ void bpfload_flow_maps(const struct bpfload *bpf, int *keys_fd, int *flows_fd, i
 	*entries = bpfload_map_entries(bpf->maps[MAP_FLOWS]);
 }
 
+void bpfload_udp_maps(const struct bpfload *bpf, int *keys_fd, int *assocs_fd)
+{
+	*keys_fd = bpf->maps[MAP_UDP_KEYS];
+	*assocs_fd = bpf->maps[MAP_UDP_ASSOCS];
+}
+
 void bpfload_rule_maps(const struct bpfload *bpf, int *cfg_fd, int *sets_fd, int *ranges_fd)
 {
 	*cfg_fd = bpf->maps[MAP_CFG];
