@@ -60,17 +60,6 @@ traffic_and() {
 kill_daemon() { lab_daemon_stop KILL; }
 stop_daemon() { lab_daemon_stop; }
 start_daemon() { lab_daemon_start || exit 1; }
-# with too few descriptors, at one step after the other
-fail_starts() {
-	local files
-	for files in 16 20 24 28 32 36; do
-		nsenter --net="/run/netns/$lab_g" -- prlimit --nofile="$files" "$lab_build/socksplice" run -c "$lab_dir/socksplice.yml" \
-			>>"$lab_dir/failed.log" 2>&1 </dev/null &
-		lab_pids+=("$!")
-		sleep 1.5
-		lab_end "${lab_pids[-1]}"
-	done
-}
 works() {
 	ok "$1: IPv4 works" run $lab_target4 7000 20 4 500
 	ok "$1: IPv6 works" run $lab_target6 7000 20 4 500
@@ -142,7 +131,6 @@ for hook in tc xdp; do
 	works "$hook, started again"
 	closed "$hook, stopped under traffic" traffic_and stop_daemon
 	closed "$hook, after that" attempt 1
-	closed "$hook, a start that fails half-way" traffic_and fail_starts
 	closed "$hook, started once more" traffic_and start_daemon
 	works "$hook, started once more"
 	lab_daemon_flush
