@@ -55,8 +55,8 @@ int bpfload_set_local_addrs(struct bpfload *bpf, const struct addr *addrs, uint3
 /* What an interface is for. Queue q of it is slot port->first_slot + q of the XSKMAP. */
 int bpfload_set_port(struct bpfload *bpf, int ifindex, const struct bpf_port *port);
 /*
- * Forgets what an earlier daemon said of interfaces that are gone, or have no clients any more. What it said of those in
- * `lan` (interface indices) stays true until they are told anew: their programs go on dropping what nobody can take.
+ * Forgets what an earlier daemon said of interfaces that are gone, or have no clients any more. What it said of those
+ * in `lan` (interface indices) stays true until they are told anew: their programs go on dropping what nobody can take.
  */
 void bpfload_forget_ports(struct bpfload *bpf, const int *lan, uint32_t lan_count);
 /* Interfaces that an earlier daemon had as uplinks, at most `max`; how many. */
