@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Every test: unit, replay and BPF tests, the first two again under ASan and UBSan, the fuzzers for a minute in all, and
-# the network tests. The last line counts them all. With LINT=1 the static checks as well.
+# the network tests but those of tests/netns/long, which repeat others on the second hook and belong to `make soak`. The
+# last line counts them all. With LINT=1 the static checks as well.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
@@ -13,7 +14,7 @@ make --no-print-directory -j2 B=build-asan SAN="$sanitize" OPT=-O1 all tests || 
 programs=(build/tests/*/*_test build-asan/tests/unit/*_test build-asan/tests/replay/*_test scripts/fuzz.sh)
 [ -z "${LINT:-}" ] || programs+=(scripts/lint.sh)
 for program in tests/netns/*.sh; do
-	[ -x "$program" ] && programs+=("$program")
+	[ -x "$program" ] && ! grep -qxF "$(basename "$program")" tests/netns/long && programs+=("$program")
 done
 existing=()
 for program in "${programs[@]}"; do

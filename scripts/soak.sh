@@ -8,14 +8,21 @@
 #            SOAK_GIGABYTES (default 10) each way
 #   lossy    spliced, both hooks and both families: 1 GB (SOAK_LOSSY_BYTES) down, then up, in SOAK_LOSSY_FLOWS (default 1)
 #            connections at once, while both links lose 1 % of the frames and reorder 1 %; judged by sha256
-# SOAK_PARTS="tc xdp relay lossy" chooses.
+#   tests    the network tests of tests/netns/long
+# SOAK_PARTS="tc xdp relay lossy tests" chooses.
 set -uo pipefail
 
 if [ $# -eq 0 ]; then
 	code=0
-	for part in ${SOAK_PARTS:-tc xdp relay lossy}; do "$0" "$part" || code=1; done
+	for part in ${SOAK_PARTS:-tc xdp relay lossy tests}; do "$0" "$part" || code=1; done
 	[ $code -eq 0 ] && echo "soak: passed" || echo "soak: FAILED"
 	exit $code
+fi
+
+if [ "$1" = tests ]; then
+	cd "$(dirname "$0")/.." || exit 1
+	mapfile -t programs < <(sed 's|^|tests/netns/|' tests/netns/long)
+	exec tests/run.sh "${programs[@]}"
 fi
 
 # shellcheck source=scripts/lab.sh
