@@ -10,7 +10,7 @@ CLANG   ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
 PREFIX  ?= /usr
 
-PKGS    := libbpf libxdp liburing yaml-0.1 jansson libsystemd libmnl
+PKGS    := libbpf libxdp liburing yaml-0.1 jansson libsystemd libmnl libcares
 FLOORS  := headers user/base user/core user/dev user/svc user/app user
 INCLUDE := $(addprefix -I,$(FLOORS)) -I$(B)
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes

@@ -8,6 +8,7 @@
 
 #include "addr.h"
 #include "cfg_abi.h"
+#include "dns_abi.h"
 #include "flow_abi.h"
 #include "rules_abi.h"
 #include "stats_abi.h"
@@ -121,6 +122,22 @@ struct {
 	__type(key, __u32);
 	__type(value, struct rules_cached);
 } rule_cache SEC(".maps");
+
+/* Mapped DNS. Writer: the daemon. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bpf_dns);
+} dns SEC(".maps");
+
+/* Which client may go where because of a name. Writers: the daemon; the programs the time of entries in use. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, DIRECT_ADDRS);
+	__type(key, struct direct_key);
+	__type(value, struct direct_value);
+} direct_addrs SEC(".maps");
 
 /* struct flow_report. Writer: the programs. */
 struct {

@@ -10,6 +10,7 @@
  */
 #define HOOK_TC
 #include "classify.bpf.h"
+#include "dns.bpf.h"
 #include "guard.bpf.h"
 #include "icmp.bpf.h"
 #include "rules.bpf.h"
@@ -287,15 +288,15 @@ static __always_inline int reject(const struct bpf_port *port, const struct pack
 }
 
 /* From a LAN interface to elsewhere. */
-static __always_inline int tc_judge(struct __sk_buff *skb, const struct bpf_cfg *settings, const struct bpf_port *port,
-				    struct packet_view *v)
+static __always_inline int tc_judge(const struct bpf_cfg *settings, const struct bpf_port *port, struct cursor *c,
+				    struct packet_view *v, int is_fake)
 {
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct cursor c = {.start = data, .pos = data, .end = end, .packet_bytes = skb->len};
-
-	switch (rules_decide_packet(settings, &c, v)) {
+	switch (rules_decide_packet(settings, c, v)) {
 	case RULES_DIRECT:
-		return pass(COUNT_PASS_DIRECT);
+		/* there is no such host */
+		if (!is_fake)
+			return pass(COUNT_PASS_DIRECT);
+		break;
 	case RULES_DROP:
 		return drop(DROP_RULE);
 	case RULES_REJECT:
@@ -303,7 +304,7 @@ static __always_inline int tc_judge(struct __sk_buff *skb, const struct bpf_cfg 
 	default:
 		break;
 	}
-	if (v->l4_proto != IPPROTO_TCP)
+	if (v->l4_proto != IPPROTO_TCP && !is_fake)
 		return pass(COUNT_PASS_NOT_TCP);
 	if (v->is_fragment)
 		return drop(DROP_FRAGMENT);
@@ -314,17 +315,26 @@ static __always_inline int tc_judge(struct __sk_buff *skb, const struct bpf_cfg 
 static __always_inline int tc_stray(struct __sk_buff *skb, const struct bpf_cfg *settings, struct packet_view *v,
 				    enum drop_reason reason)
 {
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct cursor c = {.start = data, .pos = data, .end = end, .packet_bytes = skb->len};
 	__u32 ifindex = skb->ifindex;
 	const struct bpf_port *port = bpf_map_lookup_elem(&ports, &ifindex);
+	enum dns_kind kind;
 
 	/* with XDP in front, what it passed as the gateway's own was counted and judged there */
 	if (!port || (port->flags & (CFG_PORT_LAN | CFG_PORT_TAP)) != (CFG_PORT_LAN | CFG_PORT_TAP))
 		return HOOK_PASS;
 	if (reason)
 		return dst_is_local(v) ? HOOK_PASS : drop(reason);
+	kind = dns_kind_of(&c, v);
+	/* `listen` may be an address of the gateway */
+	if (kind == DNS_KIND_QUERY)
+		return to_tap(settings, port);
 	if (dst_is_local(v))
 		return pass(COUNT_PASS_LOCAL);
-	return tc_judge(skb, settings, port, v);
+	if (kind == DNS_KIND_DIRECT)
+		return pass(COUNT_PASS_DIRECT);
+	return tc_judge(settings, port, &c, v, kind == DNS_KIND_FAKE);
 }
 
 SEC("tc")

@@ -18,6 +18,7 @@
  */
 #define HOOK_XDP
 #include "classify.bpf.h"
+#include "dns.bpf.h"
 #include "rules.bpf.h"
 #include "splice.bpf.h"
 
@@ -142,13 +143,25 @@ static __always_inline int reject(struct xdp_md *ctx, const struct bpf_port *por
 	return (int)bpf_redirect_map(&xsks, slot, XDP_DROP);
 }
 
-/* From a LAN interface to elsewhere, and of no known flow. */
+/* From a LAN interface, and of no known flow. */
 static __always_inline int xdp_stray(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port,
 				     struct cursor *c, struct packet_view *v)
 {
+	enum dns_kind kind = dns_kind_of(c, v);
+
+	/* `listen` may be an address of the gateway */
+	if (kind == DNS_KIND_QUERY)
+		return to_socket(ctx, settings, port);
+	if (dst_is_local(v))
+		return pass(COUNT_PASS_LOCAL);
+	if (kind == DNS_KIND_DIRECT)
+		return pass(COUNT_PASS_DIRECT);
 	switch (rules_decide_packet(settings, c, v)) {
 	case RULES_DIRECT:
-		return pass(COUNT_PASS_DIRECT);
+		/* there is no such host as a fake address */
+		if (kind != DNS_KIND_FAKE)
+			return pass(COUNT_PASS_DIRECT);
+		break;
 	case RULES_DROP:
 		return drop(DROP_RULE);
 	case RULES_REJECT:
@@ -156,7 +169,7 @@ static __always_inline int xdp_stray(struct xdp_md *ctx, const struct bpf_cfg *s
 	default:
 		break;
 	}
-	if (v->l4_proto != IPPROTO_TCP)
+	if (v->l4_proto != IPPROTO_TCP && kind != DNS_KIND_FAKE)
 		return pass(COUNT_PASS_NOT_TCP);
 	if (v->is_fragment)
 		return drop(DROP_FRAGMENT);
@@ -195,7 +208,7 @@ int socksplice_xdp(struct xdp_md *ctx)
 		if (match.relayed && is_lan)
 			return to_socket(ctx, settings, port);
 	}
-	if (!is_lan || dst_is_local(&v))
+	if (!is_lan)
 		return pass(COUNT_PASS_LOCAL);
 	return xdp_stray(ctx, settings, port, &c, &v);
 }

@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Of all maps together: a daemon adopts pinned maps of its own version only. */
-#define CFG_ABI_VERSION 3
+#define CFG_ABI_VERSION 4
 
 /* Most AF_XDP queues that one program serves: key space of the `xsks` map. */
 #define CFG_MAX_QUEUES 64

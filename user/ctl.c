@@ -125,11 +125,13 @@ static void ctl_print_stats(json_t *stats)
 	}
 }
 
-/* What is worth knowing beyond the columns: why it is relayed, or how fast it is. */
+/* What is worth knowing beyond the columns: the name, why it is relayed, or how fast it is. */
 static void ctl_print_flow_note(const json_t *flow)
 {
-	json_t *why = json_object_get(flow, "not_spliced");
+	json_t *why = json_object_get(flow, "not_spliced"), *name = json_object_get(flow, "name");
 
+	if (name)
+		printf("  %s", json_string_value(name));
 	if (why)
 		printf("  not spliced: %s", json_string_value(why));
 	else if (!strcmp(ctl_string(flow, "tier"), "spliced"))

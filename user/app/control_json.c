@@ -231,6 +231,28 @@ static json_t *control_json_splice(const struct worker_stats *stats)
 	return group;
 }
 
+static json_t *control_json_dns(const struct worker_stats *stats)
+{
+	const struct dns_gauges *gauges = &stats->dns_gauges;
+	json_t *group = json_object();
+
+#define X(name) SET(group, #name, stats->dns.name);
+	DNS_COUNTERS(X)
+#undef X
+	SET(group, "names_now", gauges->map.names);
+	SET(group, "names_held_now", gauges->map.held);
+	SET(group, "names_total", gauges->map.entries);
+	SET(group, "names_given", gauges->map.given);
+	SET(group, "names_evicted", gauges->map.evicted);
+	SET(group, "names_loaded", gauges->store.loaded);
+	SET(group, "lines_refused", gauges->store.lines_refused);
+	SET(group, "files_saved", gauges->store.saved);
+	SET(group, "files_not_saved", gauges->store.errors);
+	SET(group, "direct_now", gauges->direct_now);
+	SET(group, "tcp_now", gauges->tcp_now);
+	return group;
+}
+
 json_t *control_json_stats(const struct worker_stats *stats)
 {
 	json_t *root = json_object();
@@ -246,6 +268,8 @@ json_t *control_json_stats(const struct worker_stats *stats)
 	json_object_set_new(root, "uring", control_json_uring(&stats->uring));
 	json_object_set_new(root, "xsk", control_json_xsk(&stats->xsk));
 	json_object_set_new(root, "tap", control_json_tap(&stats->tap));
+	if (stats->has_dns)
+		json_object_set_new(root, "dns", control_json_dns(stats));
 	return root;
 }
 
@@ -256,6 +280,8 @@ static json_t *control_json_spliced(const struct worker_flow_row *row, uint64_t 
 
 	json_object_set_new(flow, "client", control_json_endpoint(&splice->client));
 	json_object_set_new(flow, "destination", control_json_endpoint(&splice->destination));
+	if (row->name[0])
+		json_object_set_new(flow, "name", json_string(row->name));
 	json_object_set_new(flow, "upstream", json_string(row->upstream));
 	json_object_set_new(flow, "tier", json_string("spliced"));
 	json_object_set_new(flow, "state", json_string(splice->phase));
@@ -282,6 +308,8 @@ json_t *control_json_flow(const struct worker_flow_row *row, uint64_t now_ns)
 	flow = json_object();
 	json_object_set_new(flow, "client", control_json_endpoint(&row->flow.client));
 	json_object_set_new(flow, "destination", control_json_endpoint(&row->flow.destination));
+	if (row->name[0])
+		json_object_set_new(flow, "name", json_string(row->name));
 	json_object_set_new(flow, "upstream", json_string(row->upstream));
 	json_object_set_new(flow, "tier", json_string("relay"));
 	json_object_set_new(flow, "state", json_string(row->flow.state));

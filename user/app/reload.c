@@ -15,6 +15,7 @@
 
 #include "config_diff.h"
 #include "config_yaml.h"
+#include "domains.h"
 #include "log.h"
 #include "rules.h"
 #include "upstream.h"
@@ -59,7 +60,7 @@ static int reload_fit_rules(struct reload *reload)
 
 		if (!running->performance.enable_ebpf &&
 		    (rule->action == CONFIG_RULE_DIRECT ||
-		     (rule->action != CONFIG_RULE_PROXY && rule->proto != CONFIG_RULE_TCP))) {
+		     (rule->action != CONFIG_RULE_PROXY && rule->proto != CONFIG_RULE_TCP && !rule->domain_count))) {
 			snprintf(reload->error.text, sizeof(reload->error.text),
 				 "rules: number %u is not possible while the daemon runs without "
 				 "performance.enable_ebpf; restart it",
@@ -86,17 +87,23 @@ static int reload_hand_over(struct reload *reload, struct worker *worker)
 {
 	struct worker_change change = {.tcp = reload->wanted.tcp, .on_down = reload->wanted.on_down};
 	struct rules_set *rules = NULL;
+	struct domains *domains = NULL;
 	int err = reload->wanted.rules.count ? rules_compile(&rules, &reload->wanted.rules) : 0;
 
+	if (!err && reload->wanted.rules.count)
+		err = domains_compile(&domains, &reload->wanted.rules);
 	if (err) {
+		rules_free(rules);
 		snprintf(reload->error.text, sizeof(reload->error.text), "compiling the rules: %s", strerror(-err));
 		return err;
 	}
 	change.rules = rules;
+	change.domains = domains;
 	err = worker_apply(worker, &change);
 	if (!err)
 		return 0;
 	rules_free(rules);
+	domains_free(domains);
 	snprintf(reload->error.text, sizeof(reload->error.text), "the data path does not answer; nothing is changed");
 	return err;
 }

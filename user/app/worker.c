@@ -28,11 +28,19 @@
 #define TCP_IPV6_HEADER_BYTES 60
 #define TCP_TIMESTAMP_BYTES 12
 
-/* --- the stack's call-backs: all but transmit go to the bridge --- */
+/* --- the stack's call-backs: all but transmit go to the bridge, or to the DNS service --- */
+
+static bool worker_is_dns_flow(const struct worker *worker, const struct flow *flow)
+{
+	return worker->dns && dns_service_has_flow(worker->dns, flow);
+}
 
 static void worker_flow_opened(void *ctx, struct flow *flow)
 {
-	bridge_flow_opened(((struct worker *)ctx)->bridge, flow);
+	struct worker *worker = ctx;
+
+	if (!worker->dns || !dns_service_flow_opened(worker->dns, flow, worker->now_ns))
+		bridge_flow_opened(worker->bridge, flow);
 }
 
 static void worker_flow_established(void *ctx, struct flow *flow)
@@ -42,12 +50,23 @@ static void worker_flow_established(void *ctx, struct flow *flow)
 
 static void worker_flow_readable(void *ctx, struct flow *flow)
 {
-	bridge_flow_readable(((struct worker *)ctx)->bridge, flow);
+	struct worker *worker = ctx;
+
+	if (worker_is_dns_flow(worker, flow))
+		dns_service_flow_readable(worker->dns, flow, worker->now_ns);
+	else
+		bridge_flow_readable(worker->bridge, flow);
 }
 
 static void worker_flow_writable(void *ctx, struct flow *flow)
 {
-	bridge_flow_writable(((struct worker *)ctx)->bridge, flow);
+	struct worker *worker = ctx;
+
+	/* what was not read because answers waited is read now */
+	if (worker_is_dns_flow(worker, flow))
+		dns_service_flow_readable(worker->dns, flow, worker->now_ns);
+	else
+		bridge_flow_writable(worker->bridge, flow);
 }
 
 static void worker_flow_syn_again(void *ctx, struct flow *flow)
@@ -57,12 +76,32 @@ static void worker_flow_syn_again(void *ctx, struct flow *flow)
 
 static void worker_flow_closed(void *ctx, struct flow *flow, enum flow_end why)
 {
-	bridge_flow_closed(((struct worker *)ctx)->bridge, flow, why);
+	struct worker *worker = ctx;
+
+	if (worker_is_dns_flow(worker, flow))
+		dns_service_flow_closed(worker->dns, flow);
+	else
+		bridge_flow_closed(worker->bridge, flow, why);
 }
 
 static enum stack_judgement worker_judge(void *ctx, const struct packet_view *view, bool has_port)
 {
-	return bridge_judge(((struct worker *)ctx)->bridge, view, has_port);
+	struct worker *worker = ctx;
+
+	if (worker->dns && dns_service_is_query(worker->dns, view, has_port))
+		return STACK_TAKE;
+	return bridge_judge(worker->bridge, view, has_port);
+}
+
+static bool worker_datagram(void *ctx, const struct stack_datagram *datagram)
+{
+	struct worker *worker = ctx;
+	const struct packet_view view = {.dst = datagram->link.src.addr, .dport = datagram->link.src.port};
+
+	if (!worker->dns || !dns_service_is_query(worker->dns, &view, true))
+		return false;
+	dns_service_datagram(worker->dns, datagram, worker->now_ns);
+	return true;
 }
 
 static void worker_flow_released(void *ctx, struct flow *flow)
@@ -84,6 +123,7 @@ static int worker_create_stack(struct worker *worker)
 		.flow_closed = worker_flow_closed,
 		.flow_syn_again = worker_flow_syn_again,
 		.judge = worker_judge,
+		.datagram = worker_datagram,
 		.flow_released = worker_flow_released,
 	};
 	struct stack_settings settings = {
@@ -122,6 +162,36 @@ static int worker_port_of(void *ctx, uint32_t ifindex)
 	return -1;
 }
 
+/* An own address among the fake ones could not be told from them. */
+static int worker_check_mapped(struct worker *worker, char *error, uint32_t error_bytes)
+{
+	const struct addr *listen = &worker->config->dns.listen.addr;
+	struct addr addrs[CFG_MAX_LOCAL_ADDRS];
+	int count = topo_read_local_addrs(addrs, CFG_MAX_LOCAL_ADDRS);
+
+	for (int i = 0; i < count; i++)
+		if (dnsmap_covers(dns_service_names(worker->dns), &addrs[i]) && !addr_equal(&addrs[i], listen)) {
+			snprintf(error, error_bytes,
+				 "dns: mapped, mapped6: an address of this machine is among the fake addresses; choose "
+				 "ranges that are used nowhere");
+			return -EADDRINUSE;
+		}
+	return 0;
+}
+
+static int worker_create_dns(struct worker *worker, char *error, uint32_t error_bytes)
+{
+	int err;
+
+	if (!config_dns_is_on(&worker->config->dns))
+		return 0;
+	error[0] = 0;
+	err = dns_service_create(&worker->dns, worker->config, worker->bpf, error, error_bytes);
+	if (err && !error[0])
+		return worker_fail(error, error_bytes, err, "mapped DNS (dns.cache)", "");
+	return err ? err : worker_check_mapped(worker, error, error_bytes);
+}
+
 static int worker_create_services(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	const struct config *config = worker->config;
@@ -148,6 +218,10 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	reserve_take(worker->bpf, config->upstreams[0].ports.first, config->upstreams[0].ports.last,
 		     worker->started_ns);
 	faults_read(&settings.faults, worker->started_ns);
+	err = worker_create_dns(worker, error, error_bytes);
+	if (err)
+		return err;
+	settings.dns = worker->dns;
 	err = bridge_create(&worker->bridge, &settings);
 	if (err)
 		return worker_fail(error, error_bytes, err, "connection table and receive buffers", "");
@@ -155,6 +229,8 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	if (err)
 		return worker_fail(error, error_bytes, err, "flow table (tcp.max-flows)", "");
 	bridge_set_stack(worker->bridge, worker->stack);
+	if (worker->dns)
+		dns_service_set_stack(worker->dns, worker->stack, &worker->umem.pool);
 	worker->netlink_fd = route_open_monitor();
 	if (worker->netlink_fd < 0)
 		return worker_fail(error, error_bytes, worker->netlink_fd, "watching links and addresses", "");
@@ -165,12 +241,19 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 static int worker_load_rules(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	struct rules_set *rules = NULL;
+	struct domains *domains = NULL;
 	int err = rulemap_open(&worker->rulemap, worker->bpf);
 
 	if (!err && worker->config->rules.count)
 		err = rules_compile(&rules, &worker->config->rules);
+	if (!err && worker->dns && worker->config->rules.count)
+		err = domains_compile(&domains, &worker->config->rules);
+	if (!err)
+		err = dns_service_tell_programs(worker->config, worker->bpf);
 	if (err)
 		return worker_fail(error, error_bytes, err, "loading the rules", "");
+	if (worker->dns)
+		dns_service_set_domains(worker->dns, domains);
 	bridge_set_rules(worker->bridge, rules, 0);
 	rulemap_load(&worker->rulemap, worker->config->performance.enable_ebpf ? rules : NULL);
 	return 0;
@@ -290,6 +373,7 @@ void worker_destroy(struct worker *worker)
 	/* the ring goes first: its buffers and sends point into the packet memory */
 	uring_destroy(&worker->uring);
 	bridge_destroy(worker->bridge);
+	dns_service_destroy(worker->dns);
 	rulemap_close(&worker->rulemap);
 	if (worker->bpf && worker->flushing)
 		reserve_release(worker->bpf);

@@ -70,6 +70,9 @@ struct worker_stats {
 	struct worker_tap tap;
 	struct splice_counters splice;
 	struct splice_gauges splice_gauges;
+	bool has_dns; /* else the next two are zero */
+	struct dns_counters dns;
+	struct dns_gauges dns_gauges;
 	uint64_t bpf[PACKET_COUNTER_COUNT];
 	const char *simd; /* name of the checksum routine in use */
 };
@@ -81,6 +84,7 @@ struct worker_flow_row {
 	const char *upstream_state; /* bridge state name, static */
 	const char *not_spliced;    /* why it is relayed, static; NULL: it is on its way to the kernel */
 	char upstream[64];
+	char name[DNS_TEXT_BYTES]; /* that the client asked for; empty: it went to an address */
 };
 
 /*
@@ -112,7 +116,8 @@ int worker_read_flows(struct worker *worker, uint32_t *cursor, struct worker_flo
 struct worker_change {
 	struct config_tcp tcp; /* of it those keys that need no restart */
 	enum config_on_down on_down;
-	struct rules_set *rules; /* the worker's own once it is applied; NULL: no rules */
+	struct rules_set *rules; /* the worker's own once it is applied, as are `domains`; NULL: no rules */
+	struct domains *domains;
 };
 
 /*

@@ -117,6 +117,8 @@ static void worker_watch_all(struct worker *worker)
 	worker_watch(worker, WORKER_OP_REPORTS, 0, splice_fd(bridge_splice(worker->bridge)));
 	worker_watch(worker, WORKER_OP_WAKE, 0, worker->mailbox.wake_fd);
 	worker_watch(worker, WORKER_OP_NETLINK, 0, worker->netlink_fd);
+	if (worker->dns)
+		worker_watch(worker, WORKER_OP_DNS, 0, dns_service_fd(worker->dns));
 }
 
 static uint32_t worker_receive_tap(struct worker *worker, uint32_t index, uint32_t batch, uint64_t now_ns)
@@ -175,6 +177,10 @@ static void worker_own_completion(struct worker *worker, union uring_word word, 
 	case WORKER_OP_NETLINK:
 		worker_follow_network(worker);
 		fd = worker->netlink_fd;
+		break;
+	case WORKER_OP_DNS:
+		dns_service_wake(worker->dns, worker->now_ns);
+		fd = dns_service_fd(worker->dns);
 		break;
 	default:
 		return;
@@ -258,6 +264,8 @@ static void worker_sleep(struct worker *worker, uint64_t now_ns, bool tx_pending
 
 	if (bridge_timer < until)
 		until = bridge_timer;
+	if (worker->dns && dns_service_next_timer_ns(worker->dns) < until)
+		until = dns_service_next_timer_ns(worker->dns);
 	if (tx_pending && until > now_ns + WORKER_TX_RETRY_NS)
 		until = now_ns + WORKER_TX_RETRY_NS;
 	if (until <= now_ns || worker_has_input(worker))
@@ -271,10 +279,13 @@ static uint32_t worker_turn(struct worker *worker, uint64_t now_ns, bool *tx_pen
 {
 	uint32_t work;
 
+	worker->now_ns = now_ns;
 	bridge_set_time(worker->bridge, now_ns);
 	work = worker_receive(worker, now_ns);
 	work += worker_complete(worker);
 	stack_run_timers(worker->stack, now_ns);
+	if (worker->dns)
+		dns_service_run(worker->dns, now_ns);
 	bridge_flush(worker->bridge, worker->umem.pool.total / WORKER_RESERVE_SHARE);
 	stack_flush(worker->stack, now_ns);
 	*tx_pending = worker_send(worker);
@@ -287,6 +298,9 @@ static void worker_drain(struct worker *worker)
 	uint32_t left = 1;
 	bool tx_pending = true;
 
+	worker->now_ns = now_ns;
+	if (worker->dns)
+		dns_service_reset_flows(worker->dns, now_ns);
 	while (worker->flushing && bridge_flush_spliced(worker->bridge, WORKER_RESETS_PER_TURN))
 		worker_flush(worker);
 	while ((left || bridge_connections(worker->bridge) || tx_pending) && now_ns < limit_ns) {

@@ -19,7 +19,7 @@
 _Static_assert(CONFIG_MAX_INTERFACES <= STACK_MAX_PORTS, "every interface is a port of the stack");
 
 /* The worker's own completions; those of the bridge start at BRIDGE_FIRST_OP. */
-enum worker_op { WORKER_OP_XSK, WORKER_OP_TAP, WORKER_OP_REPORTS, WORKER_OP_WAKE, WORKER_OP_NETLINK };
+enum worker_op { WORKER_OP_XSK, WORKER_OP_TAP, WORKER_OP_REPORTS, WORKER_OP_WAKE, WORKER_OP_NETLINK, WORKER_OP_DNS };
 
 enum worker_question {
 	WORKER_ASK_NOTHING,
@@ -67,8 +67,10 @@ struct worker {
 	struct uring uring;
 	struct stack *stack;
 	struct bridge *bridge;
+	struct dns_service *dns; /* NULL: there is no mapped DNS */
 	int netlink_fd;
 	uint64_t started_ns;
+	uint64_t now_ns; /* of this turn, on the thread */
 	pthread_t thread;
 	bool thread_running;
 	atomic_bool stopping;

@@ -8,6 +8,7 @@
 #include "worker_priv.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -115,6 +116,17 @@ static void worker_report_tap(const struct worker *worker, struct worker_tap *ou
 	}
 }
 
+static void worker_report_dns(struct worker *worker, struct worker_stats *out)
+{
+	out->has_dns = worker->dns != NULL;
+	memset(&out->dns, 0, sizeof(out->dns));
+	memset(&out->dns_gauges, 0, sizeof(out->dns_gauges));
+	if (!worker->dns)
+		return;
+	out->dns = *dns_service_counters(worker->dns);
+	dns_service_gauges(worker->dns, &out->dns_gauges);
+}
+
 static void worker_report_stats(struct worker *worker, struct worker_stats *out)
 {
 	out->uptime_ns = worker_now_ns() - worker->started_ns;
@@ -134,6 +146,7 @@ static void worker_report_stats(struct worker *worker, struct worker_stats *out)
 	worker_report_tap(worker, &out->tap);
 	out->splice = *splice_counters(bridge_splice(worker->bridge));
 	splice_gauges(bridge_splice(worker->bridge), &out->splice_gauges);
+	worker_report_dns(worker, out);
 	bpfload_read_counters(worker->bpf, out->bpf);
 	out->simd = csum_name();
 }
@@ -142,6 +155,16 @@ static void worker_report_stats(struct worker *worker, struct worker_stats *out)
 static uint64_t worker_flow_slots(const struct worker *worker)
 {
 	return (uint64_t)worker->config->tcp.max_flows + splice_entries(bridge_splice(worker->bridge));
+}
+
+static void worker_describe_name(const struct worker *worker, const struct addr *destination,
+				 struct worker_flow_row *row)
+{
+	struct dnsmap *names = worker->dns ? dns_service_names(worker->dns) : NULL;
+	uint32_t entry = names ? dnsmap_find(names, destination) : DNSMAP_NONE;
+
+	if (entry != DNSMAP_NONE)
+		snprintf(row->name, sizeof(row->name), "%s", dnsmap_name(names, entry));
 }
 
 static bool worker_describe_flow(struct worker *worker, uint32_t slot, struct worker_flow_row *row)
@@ -153,13 +176,16 @@ static bool worker_describe_flow(struct worker *worker, uint32_t slot, struct wo
 	memcpy(row->upstream, worker->config->upstreams[0].name, sizeof(row->upstream));
 	if (slot >= stack_slots) {
 		row->spliced = true;
-		return splice_describe(bridge_splice(worker->bridge), slot - stack_slots, worker_now_ns(),
-				       &row->splice);
+		if (!splice_describe(bridge_splice(worker->bridge), slot - stack_slots, worker_now_ns(), &row->splice))
+			return false;
+		worker_describe_name(worker, &row->splice.destination.addr, row);
+		return true;
 	}
 	flow = stack_flow_at(worker->stack, slot);
 	if (!flow)
 		return false;
 	stack_flow_describe(worker->stack, flow, &row->flow);
+	worker_describe_name(worker, &row->flow.destination.addr, row);
 	row->upstream_state = bridge_flow_state(worker->bridge, flow);
 	row->not_spliced = bridge_flow_refusal(worker->bridge, flow);
 	return true;
@@ -196,6 +222,10 @@ static void worker_take_change(struct worker *worker, const struct worker_change
 						.idle_timeout_ns = tcp->idle_timeout_ns,
 						.time_wait_ns = tcp->linger_ns,
 					});
+	if (worker->dns)
+		dns_service_set_domains(worker->dns, change->domains);
+	else
+		domains_free(change->domains);
 	bridge_set_rules(worker->bridge, change->rules, worker_now_ns());
 }
 

@@ -47,10 +47,19 @@ struct config_prefix {
 	uint8_t pad[3]; /* zero: prefixes are compared as bytes */
 };
 
-/* Stretches of the arrays below; an empty one: whatever the packet has. */
+/* In lower case, without dots at its ends: a stretch of config_rules.domain_texts. */
+struct config_domain {
+	uint32_t text;
+	uint8_t bytes;
+	uint8_t below;  /* 1: it and all names below it; 0: it alone */
+	uint8_t pad[2]; /* zero: domains are compared as bytes */
+};
+
+/* Stretches of the arrays below; an empty one: whatever the packet has. With domains: a rule for names, not packets. */
 struct config_rule {
 	uint32_t src_first, src_count, dst_first, dst_count; /* of prefixes */
 	uint32_t port_first, port_count;                     /* of ports: destination */
+	uint32_t domain_first, domain_count;                 /* of domains */
 	enum config_rule_proto proto;
 	enum config_rule_action action;
 	int32_t upstream; /* index; -1: chosen by weight */
@@ -61,7 +70,9 @@ struct config_rules {
 	struct config_rule *rules;
 	struct config_prefix *prefixes;
 	struct config_ports *ports;
-	uint32_t count, prefix_count, port_count;
+	struct config_domain *domains;
+	char *domain_texts;
+	uint32_t count, prefix_count, port_count, domain_count, domain_text_bytes;
 };
 
 struct config_upstream {
@@ -87,6 +98,19 @@ struct config_tcp {
 	uint32_t half_open_per_source;
 };
 
+/* Names that get fake addresses; off: no `listen`. */
+struct config_dns {
+	struct endpoint listen;
+	struct config_prefix mapped, mapped6;
+	uint32_t cache; /* names */
+	bool hijack;    /* every query to port 53, whatever its destination */
+};
+
+static inline bool config_dns_is_on(const struct config_dns *dns)
+{
+	return dns->listen.port != 0;
+}
+
 struct config_performance {
 	bool enable_batch_processing;
 	bool enable_cpu_affinity;
@@ -107,6 +131,8 @@ struct config {
 	uint32_t upstream_count;
 	struct config_rules rules;
 	struct config_tcp tcp;
+	struct config_dns dns;
+	char state[256];   /* directory for what survives a restart */
 	char control[108]; /* path of the control socket: sizeof(sockaddr_un.sun_path) */
 	enum config_log_level log_level;
 	char log_file[4096]; /* "stderr" or a path */

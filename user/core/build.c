@@ -8,6 +8,7 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
+#include <linux/udp.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -100,6 +101,22 @@ uint8_t *build_tcp(uint8_t *payload, uint16_t payload_bytes, const struct build_
 	uint16_t l4_bytes = (uint16_t)(payload - tcp + payload_bytes);
 
 	return build_ethernet(build_ip(tcp, l4_bytes, &link->src, &link->dst, IPPROTO_TCP), link);
+}
+
+uint8_t *build_udp(uint8_t *payload, uint16_t payload_bytes, const struct build_link *link)
+{
+	uint16_t l4_bytes = (uint16_t)(sizeof(struct udphdr) + payload_bytes);
+	struct udphdr uh = {.source = link->src.port, .dest = link->dst.port, .len = be16(l4_bytes)};
+	uint32_t sum = csum_pseudo(&link->src.addr, &link->dst.addr, IPPROTO_UDP, l4_bytes);
+	uint8_t *start = payload - sizeof(uh);
+
+	sum = csum_partial(&uh, sizeof(uh), sum);
+	uh.check = csum_fold(csum_partial(payload, payload_bytes, sum));
+	/* zero would mean that there is none (RFC 768) */
+	if (!uh.check)
+		uh.check = 0xffff;
+	memcpy(start, &uh, sizeof(uh));
+	return build_ethernet(build_ip(start, l4_bytes, &link->src, &link->dst, IPPROTO_UDP), link);
 }
 
 uint8_t *build_icmp(uint8_t *message, uint16_t message_bytes, const struct build_link *link)

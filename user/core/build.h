@@ -31,6 +31,8 @@ struct build_segment {
 #define BUILD_MAX_HEADER_BYTES (18 + 40 + 60)
 uint8_t *build_tcp(uint8_t *payload, uint16_t payload_bytes, const struct build_link *link,
 		   const struct build_segment *segment);
+/* The same for a UDP datagram. */
+uint8_t *build_udp(uint8_t *payload, uint16_t payload_bytes, const struct build_link *link);
 /* IP and Ethernet in front of an ICMP or ICMPv6 message whose checksum field is zero; fills that field too. */
 uint8_t *build_icmp(uint8_t *message, uint16_t message_bytes, const struct build_link *link);
 /* Just the IP header of a packet with `l4_bytes` behind it. Returns its first byte. */

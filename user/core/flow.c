@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "siphash.h"
+
 static const char *const flow_names[] = {
 #define X(name, text, next) [FLOW_##name] = text,
 	FLOW_STATES(X)
@@ -62,44 +64,6 @@ uint32_t flow_index(const struct stack *stack, const struct flow *flow)
 	return (uint32_t)(flow - stack->flows);
 }
 
-/* SipHash-2-4 (Aumasson, Bernstein 2012) over whole 64-bit words. */
-#define SIP_ROTATE(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
-#define SIP_ROUND(v0, v1, v2, v3)                                                                                      \
-	do {                                                                                                           \
-		v0 += v1;                                                                                              \
-		v1 = SIP_ROTATE(v1, 13) ^ v0;                                                                          \
-		v0 = SIP_ROTATE(v0, 32);                                                                               \
-		v2 += v3;                                                                                              \
-		v3 = SIP_ROTATE(v3, 16) ^ v2;                                                                          \
-		v0 += v3;                                                                                              \
-		v3 = SIP_ROTATE(v3, 21) ^ v0;                                                                          \
-		v2 += v1;                                                                                              \
-		v1 = SIP_ROTATE(v1, 17) ^ v2;                                                                          \
-		v2 = SIP_ROTATE(v2, 32);                                                                               \
-	} while (0)
-
-static uint64_t flow_siphash(const uint8_t secret[16], const uint64_t *words, size_t count)
-{
-	uint64_t k0, k1, v0, v1, v2, v3;
-
-	memcpy(&k0, secret, 8);
-	memcpy(&k1, secret + 8, 8);
-	v0 = k0 ^ 0x736f6d6570736575ull;
-	v1 = k1 ^ 0x646f72616e646f6dull;
-	v2 = k0 ^ 0x6c7967656e657261ull;
-	v3 = k1 ^ 0x7465646279746573ull;
-	for (size_t i = 0; i < count; i++) {
-		v3 ^= words[i];
-		SIP_ROUND(v0, v1, v2, v3);
-		SIP_ROUND(v0, v1, v2, v3);
-		v0 ^= words[i];
-	}
-	v2 ^= 0xff;
-	for (int i = 0; i < 4; i++)
-		SIP_ROUND(v0, v1, v2, v3);
-	return v0 ^ v1 ^ v2 ^ v3;
-}
-
 static uint64_t flow_hash_endpoints(const struct stack *stack, const struct endpoint *client,
 				    const struct endpoint *destination, uint64_t salt)
 {
@@ -109,7 +73,7 @@ static uint64_t flow_hash_endpoints(const struct stack *stack, const struct endp
 	memcpy(words + 2, &destination->addr, 16);
 	words[4] = (uint64_t)client->port << 16 | destination->port;
 	words[5] = salt;
-	return flow_siphash(stack->settings.secret, words, 6);
+	return siphash_words(stack->settings.secret, words, 6);
 }
 
 uint64_t flow_keyed_hash(const struct stack *stack, const struct build_link *link, uint64_t salt)

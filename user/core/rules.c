@@ -272,7 +272,8 @@ static void rules_compile_header(const struct config_rules *rules, struct rules_
 
 		header->action[i] = (uint8_t)actions[rule->action];
 		header->upstream[i] = rule->upstream < 0 ? RULES_ANY_UPSTREAM : (uint8_t)rule->upstream;
-		for (int proto = 0; proto < RULES_PROTO_COUNT; proto++)
+		/* a rule for names matches no packet */
+		for (int proto = 0; !rule->domain_count && proto < RULES_PROTO_COUNT; proto++)
 			if (rule->proto == CONFIG_RULE_ANY || protos[rule->proto] == (enum rules_proto)proto)
 				rules_set_bit(&header->proto[proto], i);
 	}

@@ -54,6 +54,20 @@ size_t socks_build_connect(uint8_t *out, const struct endpoint *destination)
 	return 6 + addr_bytes;
 }
 
+size_t socks_build_connect_name(uint8_t *out, const char *name, __be16 port)
+{
+	size_t name_bytes = strlen(name);
+
+	out[0] = SOCKS_VERSION;
+	out[1] = SOCKS_COMMAND_CONNECT;
+	out[2] = 0;
+	out[3] = SOCKS_ATYP_DOMAIN;
+	out[4] = (uint8_t)name_bytes;
+	memcpy(out + 5, name, name_bytes);
+	memcpy(out + 5 + name_bytes, &port, 2);
+	return 7 + name_bytes;
+}
+
 void socks_handshake_init(struct socks_handshake *handshake, enum socks_offer offer)
 {
 	memset(handshake, 0, sizeof(*handshake));

@@ -14,7 +14,9 @@
 
 #define SOCKS_GREETING_MAX_BYTES 4
 #define SOCKS_AUTH_MAX_BYTES 513
-#define SOCKS_CONNECT_MAX_BYTES 22
+/* With a name: its length has one byte, and the longest name in DNS is 253. */
+#define SOCKS_NAME_MAX_BYTES 253
+#define SOCKS_CONNECT_MAX_BYTES (4 + 1 + SOCKS_NAME_MAX_BYTES + 2)
 /* VER REP RSV ATYP, a domain name of 255 bytes with its length, the port */
 #define SOCKS_REPLY_MAX_BYTES 262
 
@@ -44,6 +46,8 @@ size_t socks_build_greeting(uint8_t *out, enum socks_offer offer);
 size_t socks_build_auth(uint8_t *out, const char *username, const char *password);
 /* CONNECT to an IPv4 or IPv6 address. */
 size_t socks_build_connect(uint8_t *out, const struct endpoint *destination);
+/* CONNECT to a name of 1 to SOCKS_NAME_MAX_BYTES bytes, which the server resolves. */
+size_t socks_build_connect_name(uint8_t *out, const char *name, __be16 port);
 
 /* What the parser of the server's half of a handshake has to say. */
 enum socks_event {

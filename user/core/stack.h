@@ -64,9 +64,17 @@ enum flow_refusal {
 	REFUSE_SILENTLY,
 };
 
+/* A UDP datagram of a client; valid during the call. */
+struct stack_datagram {
+	struct build_link link; /* for an answer: dst is the client, src what it sent to */
+	uint16_t port;
+	uint16_t bytes;
+	const uint8_t *payload;
+};
+
 /* What becomes of a packet that belongs to no flow. */
 enum stack_judgement {
-	STACK_TAKE,   /* a SYN opens a flow, other TCP is answered with RST */
+	STACK_TAKE,   /* a SYN opens a flow, other TCP is answered with RST; a UDP datagram is delivered */
 	STACK_REJECT, /* TCP: RST; else ICMP, administratively prohibited */
 	STACK_IGNORE,
 };
@@ -90,6 +98,8 @@ struct stack_callbacks {
 	 * taken, and nothing else is expected.
 	 */
 	enum stack_judgement (*judge)(void *ctx, const struct packet_view *view, bool has_port);
+	/* A datagram that was judged STACK_TAKE. false: nobody wants it. NULL: none is expected. */
+	bool (*datagram)(void *ctx, const struct stack_datagram *datagram);
 	/* The flow's slot is free from now on, TIME_WAIT is over; opened, refused or handed over. NULL: not wanted. */
 	void (*flow_released)(void *ctx, struct flow *flow);
 };
@@ -231,6 +241,12 @@ void stack_hand_over(struct stack *stack, struct flow *flow);
  */
 bool stack_transmit_segment(struct stack *stack, uint16_t port, const struct build_link *link,
 			    const struct build_segment *segment, const void *payload, uint16_t payload_bytes);
+/*
+ * Sends one UDP datagram to a client on `port`; the payload, at most what a frame holds behind FRAME_PAYLOAD_OFFSET and
+ * the MTU carries, is copied. false: no frame, or the ring was full.
+ */
+bool stack_transmit_datagram(struct stack *stack, uint16_t port, const struct build_link *link, const void *payload,
+			     uint16_t payload_bytes);
 
 /*
  * In-order payload from the client, in place. Fills up to `max` iovecs from byte `skip` of the receive queue on;

@@ -67,6 +67,8 @@ int bpfload_read_counters(struct bpfload *bpf, uint64_t counters[PACKET_COUNTER_
 void bpfload_flow_maps(const struct bpfload *bpf, int *keys_fd, int *flows_fd, int *reports_fd, uint32_t *entries);
 /* The same for the settings and the tables of rules. */
 void bpfload_rule_maps(const struct bpfload *bpf, int *cfg_fd, int *sets_fd, int *ranges_fd);
+/* The same for mapped DNS. */
+void bpfload_dns_maps(const struct bpfload *bpf, int *dns_fd, int *direct_fd);
 
 /*
  * Attaches XDP to an interface (loaded programs only). With generic = false native mode is tried alone. A program of

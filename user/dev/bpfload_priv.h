@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "bpfload.h"
+#include "dns_abi.h"
 #include "rules_abi.h"
 
 #define BPFLOAD_PROGRAM "socksplice_xdp"
@@ -28,6 +29,9 @@
 	X(RULE_SETS, rule_sets, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct rules_header), RULES_SLOTS)                       \
 	X(RULE_RANGES, rule_ranges, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct rules_range), RULES_SLOTS *RULES_MAX_RANGES)  \
 	X(RULE_CACHE, rule_cache, BPF_MAP_TYPE_PERCPU_ARRAY, 4, sizeof(struct rules_cached), RULES_CACHE_ENTRIES)      \
+	X(DNS, dns, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bpf_dns), 1)                                                  \
+	X(DIRECT_ADDRS, direct_addrs, BPF_MAP_TYPE_LRU_HASH, sizeof(struct direct_key), sizeof(struct direct_value),   \
+	  DIRECT_ADDRS)                                                                                                \
 	X(TAPS, taps, BPF_MAP_TYPE_DEVMAP, 4, 4, CFG_MAX_PORTS)                                                        \
 	X(OWNER, owner, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bpf_owner), 1)                                            \
 	X(TAP_EXITS, tap_exits, BPF_MAP_TYPE_HASH, 4, 4, CFG_MAX_PORTS)

@@ -295,3 +295,9 @@ void bpfload_rule_maps(const struct bpfload *bpf, int *cfg_fd, int *sets_fd, int
 	*sets_fd = bpf->maps[MAP_RULE_SETS];
 	*ranges_fd = bpf->maps[MAP_RULE_RANGES];
 }
+
+void bpfload_dns_maps(const struct bpfload *bpf, int *dns_fd, int *direct_fd)
+{
+	*dns_fd = bpf->maps[MAP_DNS];
+	*direct_fd = bpf->maps[MAP_DIRECT_ADDRS];
+}

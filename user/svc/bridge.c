@@ -86,6 +86,7 @@ static int bridge_create_splice(struct bridge *bridge, const struct bridge_setti
 	const struct splice_calls calls = {.ctx = bridge,
 					   .trace = &bridge->trace,
 					   .handover = bridge_handover,
+					   .names = settings->dns ? dns_service_names(settings->dns) : NULL,
 					   .port_of = bridge_port_of,
 					   .ifindex_of = bridge_ifindex_of};
 	int err;
@@ -249,6 +250,7 @@ void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 {
 	struct rules_verdict verdict = bridge_decide_flow(bridge, flow);
 	struct conn *conn;
+	uint32_t name;
 	int fd;
 
 	/* with `accept: early` the rules may have changed since the SYN */
@@ -256,6 +258,8 @@ void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 		bridge_turn_away(bridge, flow);
 		return;
 	}
+	if (!bridge_find_name(bridge, flow, &verdict, &name))
+		return;
 	fd = upstream_open_socket(bridge_choose_upstream(bridge, verdict.upstream));
 	if (fd < 0) {
 		if (fd == -EMFILE || fd == -ENFILE)
@@ -273,6 +277,7 @@ void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 		return;
 	}
 	conn->wanted_upstream = verdict.upstream;
+	bridge_hold_name(bridge, conn, name);
 	bridge_trace_opened(bridge, conn);
 	if (!offload_prepare(bridge, conn)) {
 		socks_client_refuse(bridge, conn, REFUSE_SILENTLY);

@@ -11,6 +11,7 @@
 #include "bpfload.h"
 #include "cfg_abi.h"
 #include "config.h"
+#include "dns_service.h"
 #include "rules.h"
 #include "splice.h"
 #include "stack.h"
@@ -83,6 +84,7 @@ struct bridge_settings {
 	struct uring *uring;
 	struct frame_pool *pool;
 	struct bpfload *bpf;
+	struct dns_service *dns;   /* NULL: there is no mapped DNS */
 	uint16_t segment_bytes[2]; /* payload of a full segment over IPv4 and over IPv6, for the receive buffers */
 	struct bridge_faults faults;
 	void *ctx;

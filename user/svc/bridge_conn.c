@@ -88,6 +88,7 @@ struct conn *conn_get(struct bridge *bridge, struct flow *flow, int fd)
 	conn->flow_index = stack_flow_index(bridge->stack, flow);
 	conn->left_head = conn->recvmsg_head = conn->frame = FRAME_NONE;
 	conn->entry = SPLICE_NONE;
+	conn->name = DNSMAP_NONE;
 	bridge->flow_conns[conn->flow_index] = conn_index(bridge, conn);
 	conn_move(bridge, conn, CONN_DIALING);
 	return conn;
@@ -127,6 +128,7 @@ static void conn_free(struct bridge *bridge, struct conn *conn)
 	conn_put_frames(bridge, &conn->recvmsg_head);
 	if (conn->frame != FRAME_NONE)
 		frame_put(bridge->pool, conn->frame);
+	bridge_release_name(bridge, conn);
 	conn_move(bridge, conn, CONN_FREE);
 	/* a slot that still hangs in a list goes to the free list when it is taken out there */
 	for (int link = 0; link < CONN_LINK_COUNT; link++)

@@ -72,6 +72,7 @@ struct conn {
 	int fd;
 	struct flow *flow; /* NULL once it is gone */
 	uint32_t flow_index;
+	uint32_t name;           /* entry of the map of names that the client goes to, held; DNSMAP_NONE */
 	int32_t wanted_upstream; /* that a rule names; -1: any */
 	/* frames of a gone flow that the kernel still reads, or that the upstream has not taken yet */
 	uint32_t left_head;
@@ -191,6 +192,18 @@ void bridge_keep_flow(struct bridge *bridge, const struct flow *flow, bool known
 struct rules_verdict bridge_decide_flow(const struct bridge *bridge, const struct flow *flow);
 /* The upstream of a new connection; `wanted`: index of the one that a rule names, or -1. */
 struct upstream *bridge_choose_upstream(struct bridge *bridge, int32_t wanted);
+
+/* bridge_names.c */
+/*
+ * The entry of the map that a flow goes to, DNSMAP_NONE when its destination is no fake address; `verdict` becomes that
+ * of the name. false: the flow was refused.
+ */
+bool bridge_find_name(struct bridge *bridge, struct flow *flow, struct rules_verdict *verdict, uint32_t *name);
+/* It stays with its address as long as the connection lives. */
+void bridge_hold_name(struct bridge *bridge, struct conn *conn, uint32_t name);
+void bridge_release_name(struct bridge *bridge, struct conn *conn);
+const char *bridge_name(const struct bridge *bridge, const struct conn *conn);
+bool bridge_is_fake(const struct bridge *bridge, const struct addr *addr);
 
 /* bridge_relay.c: payload */
 void relay_begin(struct bridge *bridge, struct conn *conn);

@@ -26,6 +26,9 @@ static struct rules_verdict bridge_decide(const struct bridge *bridge, const str
 {
 	struct rules_verdict verdict = rules_decide(bridge->rules, packet);
 
+	/* as the programs do: there is no such host to go to */
+	if (verdict.action == RULES_DIRECT && bridge_is_fake(bridge, &packet->dst))
+		verdict = (struct rules_verdict){.action = RULES_PROXY, .rule = RULES_NONE, .upstream = -1};
 	if (!rules_send_up(verdict.action) && bridge->now_ns < bridge->rules_overlap_until_ns)
 		return rules_decide(bridge->rules_before, packet);
 	return verdict;
@@ -53,7 +56,9 @@ enum stack_judgement bridge_judge(struct bridge *bridge, const struct packet_vie
 
 	switch (bridge_decide(bridge, &packet).action) {
 	case RULES_PROXY:
-		return STACK_TAKE;
+		/* a name has TCP alone: whoever tries anything else shall know at once */
+		return packet.proto != RULES_IPPROTO_TCP && bridge_is_fake(bridge, &packet.dst) ? STACK_REJECT
+												: STACK_TAKE;
 	case RULES_REJECT:
 		return STACK_REJECT;
 	default:

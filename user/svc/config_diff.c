@@ -24,7 +24,9 @@ static bool config_same_rules(const struct config_rules *a, const struct config_
 {
 	return config_same_array(a->rules, b->rules, a->count, b->count, sizeof(*a->rules)) &&
 	       config_same_array(a->prefixes, b->prefixes, a->prefix_count, b->prefix_count, sizeof(*a->prefixes)) &&
-	       config_same_array(a->ports, b->ports, a->port_count, b->port_count, sizeof(*a->ports));
+	       config_same_array(a->ports, b->ports, a->port_count, b->port_count, sizeof(*a->ports)) &&
+	       config_same_array(a->domains, b->domains, a->domain_count, b->domain_count, sizeof(*a->domains)) &&
+	       config_same_array(a->domain_texts, b->domain_texts, a->domain_text_bytes, b->domain_text_bytes, 1);
 }
 
 static bool config_same_mapping(const char *a, const char *b, const struct config_key *keys);

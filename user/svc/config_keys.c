@@ -112,6 +112,15 @@ static const struct config_key tcp_keys[] = {
 	END,
 };
 
+static const struct config_key dns_keys[] = {
+	{.name = "listen", .kind = CONFIG_KIND_ENDPOINT, TARGET(config_dns, listen)},
+	{.name = "mapped", .kind = CONFIG_KIND_PREFIX, TARGET(config_dns, mapped)},
+	{.name = "mapped6", .kind = CONFIG_KIND_PREFIX, TARGET(config_dns, mapped6)},
+	{.name = "cache", .kind = CONFIG_KIND_UINT, TARGET(config_dns, cache), .min = 8, .max = 1048576},
+	{.name = "hijack", .kind = CONFIG_KIND_BOOL, TARGET(config_dns, hijack)},
+	END,
+};
+
 static const struct config_key log_keys[] = {
 	{.name = "level", .kind = CONFIG_KIND_CHOICE, TARGET(config, log_level), .choices = level_choices, .live = 1},
 	{.name = "file", .kind = CONFIG_KIND_STRING, TARGET(config, log_file)},
@@ -170,16 +179,16 @@ const struct config_key config_root_keys[] = {
 	 .required = 1},
 	{.name = "rules", .kind = CONFIG_KIND_RULES, TARGET(config, rules), .live = 1},
 	{.name = "tcp", .kind = CONFIG_KIND_MAPPING, .offset = offsetof(struct config, tcp), .keys = tcp_keys},
+	{.name = "dns", .kind = CONFIG_KIND_MAPPING, .offset = offsetof(struct config, dns), .keys = dns_keys},
+	{.name = "state", .kind = CONFIG_KIND_STRING, TARGET(config, state)},
 	{.name = "control", .kind = CONFIG_KIND_STRING, TARGET(config, control)},
 	{.name = "log", .kind = CONFIG_KIND_MAPPING, .offset = 0, .keys = log_keys},
 	{.name = "performance",
 	 .kind = CONFIG_KIND_MAPPING,
 	 .offset = offsetof(struct config, performance),
 	 .keys = performance_keys},
-	NOT_YET("state"),
 	NOT_YET("udp"),
 	NOT_YET("icmp"),
-	NOT_YET("dns"),
 	NOT_YET("socks"),
 	NOT_YET("metrics"),
 	END,

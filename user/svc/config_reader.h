@@ -10,7 +10,7 @@
 
 /* Where what can only be checked at the end stands, by rule. */
 struct config_rule_marks {
-	yaml_mark_t rule[RULES_MAX], action[RULES_MAX], dport[RULES_MAX], upstream[RULES_MAX];
+	yaml_mark_t domain[RULES_MAX], rule[RULES_MAX], action[RULES_MAX], dport[RULES_MAX], upstream[RULES_MAX];
 	const char *upstream_name[RULES_MAX]; /* of the document; NULL: none is named */
 };
 
@@ -35,5 +35,8 @@ static inline const char *config_text(const yaml_node_t *node)
 /* config_rules.c: reads the list, and, when everything else is known, checks it. */
 int config_rules_read(const struct config_reader *reader, const yaml_node_t *node);
 int config_rules_check(const struct config_reader *reader);
+
+/* config_dns.c: `dns` as a whole, and what it has by default when it is listed. */
+int config_dns_check(const struct config_reader *reader, const yaml_node_t *root);
 
 #endif

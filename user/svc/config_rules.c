@@ -14,8 +14,10 @@
 #include "config.h"
 #include "config_reader.h"
 #include "config_scalar.h"
+#include "dns.h"
 
-#define CONFIG_RULE_KEYS "src, dst, proto, dport, action, upstream"
+#define CONFIG_RULE_KEYS "src, dst, proto, dport, domain, action, upstream"
+#define CONFIG_MAX_DOMAINS 65536
 
 /* Room for one element more behind `count`, in steps of powers of two. */
 static int rules_grow(void **array, uint32_t count, size_t element_bytes)
@@ -93,6 +95,34 @@ static int rules_read_port(const struct config_reader *reader, const yaml_node_t
 	return 0;
 }
 
+/* .NAME: with the names below it. */
+static int rules_read_domain(const struct config_reader *reader, const yaml_node_t *node, const char *key)
+{
+	struct config_rules *rules = &reader->out->rules;
+	const char *text = config_text(node);
+	struct config_domain domain = {.text = rules->domain_text_bytes, .below = *text == '.'};
+	uint8_t wire[DNS_NAME_BYTES];
+	char name[DNS_TEXT_BYTES];
+
+	if (strlen(text) != node->data.scalar.length || !dns_name_from_text(text + domain.below, wire) ||
+	    !dns_name_text(wire, name))
+		return config_fail(reader, &node->start_mark,
+				   "%s: \"%s\" is no name; host.example is, or .example for it and all names below it",
+				   key, text);
+	if (rules->domain_count == CONFIG_MAX_DOMAINS)
+		return config_fail(reader, &node->start_mark, "rules: more than %d domains in all", CONFIG_MAX_DOMAINS);
+	domain.bytes = (uint8_t)strlen(name);
+	if (rules_grow((void **)&rules->domains, rules->domain_count, sizeof(domain)))
+		return rules_out_of_memory(reader, node);
+	for (uint32_t i = 0; i < domain.bytes; i++) {
+		if (rules_grow((void **)&rules->domain_texts, rules->domain_text_bytes, 1))
+			return rules_out_of_memory(reader, node);
+		rules->domain_texts[rules->domain_text_bytes++] = name[i];
+	}
+	rules->domains[rules->domain_count++] = domain;
+	return 0;
+}
+
 typedef int rules_read_one(const struct config_reader *reader, const yaml_node_t *node, const char *key);
 
 /* One value, or a list of them. */
@@ -158,6 +188,18 @@ static int rules_read_ports(const struct config_reader *reader, const yaml_node_
 	return err;
 }
 
+static int rules_read_domains(const struct config_reader *reader, const yaml_node_t *value, uint32_t number,
+			      struct config_rule *rule)
+{
+	int err;
+
+	reader->rules->domain[number] = value->start_mark;
+	rule->domain_first = reader->out->rules.domain_count;
+	err = rules_read_list(reader, value, "domain", rules_read_domain);
+	rule->domain_count = reader->out->rules.domain_count - rule->domain_first;
+	return err;
+}
+
 static int rules_read_proto(const struct config_reader *reader, const yaml_node_t *value, struct config_rule *rule)
 {
 	static const char *const words[] = {"tcp", "udp", "icmp", NULL};
@@ -205,7 +247,7 @@ static int rules_read_key(const struct config_reader *reader, const yaml_node_t 
 	if (!strcmp(key, "upstream"))
 		return rules_read_upstream(reader, value, number);
 	if (!strcmp(key, "domain"))
-		return config_fail(reader, &name->start_mark, "domain: not in this build yet");
+		return rules_read_domains(reader, value, number, rule);
 	return config_fail(reader, &name->start_mark, "unknown key \"%s\" in a rule; known: %s", key, CONFIG_RULE_KEYS);
 }
 
@@ -253,6 +295,10 @@ static int rules_read_rule(const struct config_reader *reader, const yaml_node_t
 				   "key \"action\" is missing in a rule; proxy, direct, drop or reject");
 	if (rule->port_count && rule->proto != CONFIG_RULE_TCP && rule->proto != CONFIG_RULE_UDP)
 		return config_fail(reader, &reader->rules->dport[number], "dport: only with proto: tcp or proto: udp");
+	if (rule->domain_count && (rule->src_count || rule->dst_count || rule->proto != CONFIG_RULE_ANY))
+		return config_fail(reader, &reader->rules->domain[number],
+				   "domain: goes with action and upstream alone; what src, dst, proto and dport say is "
+				   "about packets, which have no name");
 	if (reader->rules->upstream_name[number] && rule->action != CONFIG_RULE_PROXY)
 		return config_fail(reader, &reader->rules->upstream[number], "upstream: only with action: proxy");
 	return 0;
@@ -307,13 +353,16 @@ int config_rules_check(const struct config_reader *reader)
 
 		if (err)
 			return err;
+		if (rule->domain_count && !config_dns_is_on(&reader->out->dns))
+			return config_fail(reader, &reader->rules->domain[i],
+					   "domain: needs `dns`: without it no packet has a name");
 		if (reader->out->performance.enable_ebpf || rule->action == CONFIG_RULE_PROXY)
 			continue;
 		/* user space sees TCP only, and cannot give a packet back to the kernel */
 		if (rule->action == CONFIG_RULE_DIRECT)
 			return config_fail(reader, &reader->rules->action[i],
 					   "action: direct needs performance.enable_ebpf: true");
-		if (rule->proto != CONFIG_RULE_TCP)
+		if (rule->proto != CONFIG_RULE_TCP && !rule->domain_count)
 			return config_fail(reader, &reader->rules->rule[i],
 					   "action: %s without performance.enable_ebpf is possible for TCP only; add "
 					   "proto: tcp",

@@ -29,6 +29,8 @@ static const struct config config_defaults = {
 		.half_open_per_source = 256},
 	.bpf_pin = "/sys/fs/bpf/socksplice",
 	.upstreams = {[0 ... CONFIG_MAX_UPSTREAMS - 1] = {.ports = {10000, 40000}}},
+	.dns = {.cache = 10000},
+	.state = "/var/lib/socksplice",
 	.control = "/run/socksplice/control.sock",
 	.log_level = CONFIG_LOG_INFO,
 	.log_file = "stderr",
@@ -179,6 +181,24 @@ static int config_read_ports(const struct config_reader *reader, const yaml_node
 	return 0;
 }
 
+static int config_read_prefix(const struct config_reader *reader, const yaml_node_t *node, const struct config_key *key,
+			      void *target)
+{
+	struct config_prefix value = {.pad = {0}};
+	struct addr masked;
+
+	if (!config_scalar_prefix(config_text(node), &value.addr, &value.bits))
+		return config_fail(reader, &node->start_mark,
+				   "%s: \"%s\" is no prefix; ADDRESS/BITS is, such as 198.18.0.0/15 or \"fc00:5::/96\"",
+				   key->name, config_text(node));
+	masked = config_scalar_mask(&value.addr, value.bits);
+	if (!addr_equal(&masked, &value.addr))
+		return config_fail(reader, &node->start_mark, "%s: \"%s\" has bits set behind the prefix", key->name,
+				   config_text(node));
+	memcpy(target, &value, sizeof(value));
+	return 0;
+}
+
 static int config_read_scalar(const struct config_reader *reader, const yaml_node_t *node, const struct config_key *key,
 			      void *target)
 {
@@ -197,6 +217,8 @@ static int config_read_scalar(const struct config_reader *reader, const yaml_nod
 		return config_read_choice(reader, node, key, target);
 	case CONFIG_KIND_ENDPOINT:
 		return config_read_endpoint(reader, node, key, target);
+	case CONFIG_KIND_PREFIX:
+		return config_read_prefix(reader, node, key, target);
 	case CONFIG_KIND_PORTS:
 		return config_read_ports(reader, node, key, target);
 	default:
@@ -408,6 +430,8 @@ static int config_read_document(struct config_reader *reader)
 	err = config_read_mapping(reader, root, config_root_keys, reader->out, "the configuration");
 	if (!err)
 		err = config_check_whole(reader, root);
+	if (!err)
+		err = config_dns_check(reader, root);
 	return err ? err : config_rules_check(reader);
 }
 
@@ -453,6 +477,8 @@ void config_release(struct config *config)
 	free(config->rules.rules);
 	free(config->rules.prefixes);
 	free(config->rules.ports);
+	free(config->rules.domains);
+	free(config->rules.domain_texts);
 	config->rules = (struct config_rules){0};
 }
 

@@ -15,8 +15,8 @@
 
 #define SOCKS_AUTH_OFFSET (FRAME_PAYLOAD_OFFSET + SOCKS_GREETING_MAX_BYTES)
 #define SOCKS_CONNECT_OFFSET (SOCKS_AUTH_OFFSET + SOCKS_AUTH_MAX_BYTES)
-#define SOCKS_RECV_OFFSET 1024
-#define SOCKS_RECV_BYTES 1024
+#define SOCKS_RECV_OFFSET 1040
+#define SOCKS_RECV_BYTES 1008
 
 _Static_assert(SOCKS_CONNECT_OFFSET + SOCKS_CONNECT_MAX_BYTES <= SOCKS_RECV_OFFSET, "messages overlap");
 _Static_assert(SOCKS_RECV_OFFSET + SOCKS_RECV_BYTES <= 2048, "beyond the smallest frame");
@@ -102,6 +102,8 @@ static size_t socks_client_build_request(struct bridge *bridge, struct conn *con
 	struct flow_info info;
 
 	stack_flow_describe(bridge->stack, conn->flow, &info);
+	if (conn->name != DNSMAP_NONE)
+		return socks_build_connect_name(out, bridge_name(bridge, conn), info.destination.port);
 	return socks_build_connect(out, &info.destination);
 }
 

@@ -173,6 +173,17 @@ static struct flow_entry *splice_new_entry(struct splice *splice, uint32_t index
 	return entry;
 }
 
+/* Not to be given to another name while the flow lives; also that of a flow whose name was lost in between. */
+static void splice_hold_name(struct splice *splice, uint32_t index)
+{
+	struct splice_slot *slot = &splice->slots[index];
+
+	if (!splice->calls.names)
+		return;
+	slot->name = dnsmap_hold_addr(splice->calls.names, &splice_at(splice, index)->half[FLOW_DOWN].src);
+	slot->named = slot->name != DNSMAP_NONE;
+}
+
 /* --- taking --- */
 
 static enum splice_refusal splice_judge(const struct splice *splice, const struct stack_syn *syn)
@@ -249,6 +260,7 @@ enum splice_refusal splice_take(struct splice *splice, const struct stack_syn *s
 	splice->slots[index] = (struct splice_slot){.in_use = true, .conn = SPLICE_NONE};
 	splice->in_use++;
 	splice_new_entry(splice, index, syn);
+	splice_hold_name(splice, index);
 	/* before the keys: who finds the entry must find it in a phase */
 	flowmap_move(splice_at(splice, index), FLOW_PHASE_PENDING);
 	/* before the port: if it is in use, the socket can be tried once more */
@@ -294,6 +306,8 @@ void splice_release(struct splice *splice, uint32_t index, uint64_t now_ns)
 		trace_end(splice->calls.trace, now_ns, "the kernel's entry is removed");
 	wheel_cancel(&splice->wheel, &slot->timer);
 	splice_remove_keys(splice, index);
+	if (slot->named)
+		dnsmap_release(splice->calls.names, slot->name);
 	if (slot->has_port)
 		ports_pool_put(&splice->upstream->ports, slot->source, slot->port, now_ns);
 	if (entry->phase == FLOW_PHASE_SPLICED) {
@@ -359,6 +373,7 @@ static void splice_adopt(struct splice *splice, uint32_t index)
 	*slot = (struct splice_slot){.in_use = true, .conn = SPLICE_NONE, .adopted = true};
 	slot->client_key = slot->upstream_key = true;
 	splice->in_use++;
+	splice_hold_name(splice, index);
 	splice_claim_port(splice, index);
 	switch (entry->phase) {
 	case FLOW_PHASE_SPLICED:

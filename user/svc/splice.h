@@ -90,6 +90,7 @@ struct flowmap;
 struct splice_calls {
 	void *ctx;
 	struct trace *trace;
+	struct dnsmap *names; /* whose addresses flows go to; NULL: there are none */
 	/* BPF has told something about an entry whose handover is going on; `conn` as given to splice_set_conn() */
 	void (*handover)(void *ctx, uint32_t conn, enum flow_report_kind kind);
 	/* Index of the stack's port for an interface, or -1; and the reverse */

@@ -3,6 +3,7 @@
 #ifndef SOCKSPLICE_SPLICE_PRIV_H
 #define SOCKSPLICE_SPLICE_PRIV_H
 
+#include "dnsmap.h"
 #include "flowmap.h"
 #include "rawip.h"
 #include "splice.h"
@@ -26,7 +27,9 @@ struct splice_slot {
 	uint32_t next_free;
 	uint32_t conn; /* whose handover this is */
 	uint32_t source;
+	uint32_t name; /* the flow's destination: held while it lives, if `named` */
 	uint16_t port;
+	bool named;
 	bool in_use;
 	bool has_port; /* `source` and `port` are ours to give back */
 	bool client_key, upstream_key;
