@@ -68,6 +68,7 @@ TEST_SRC := $(wildcard tests/unit/*_test.c tests/replay/*_test.c tests/bpf/*_tes
 TEST_BIN := $(TEST_SRC:%.c=$(B)/%)
 TEST_LIB := $(patsubst %.c,$(B)/%.o,$(wildcard tests/replay/lib_*.c tests/bpf/lib_*.c))
 TOOL_BIN := $(patsubst %.c,$(B)/%,$(wildcard tests/tools/*.c))
+BENCH_BIN := $(patsubst %.c,$(B)/%,$(wildcard tests/bench/*_bench.c))
 FUZZ_BIN := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/*_fuzz.c))
 
 $(B)/tests/%.o: tests/%.c | $(SKELETONS)
@@ -83,11 +84,15 @@ $(B)/tests/%_test: $(B)/tests/%_test.o $(TEST_LIB) $(B)/libsocksplice.a
 	$(call say,LD)
 	$(Q)$(CC) $(SAN) -o $@ $^ $(LDLIBS) -lcmocka
 
+$(B)/tests/%_bench: $(B)/tests/%_bench.o $(TEST_LIB) $(B)/libsocksplice.a
+	$(call say,LD)
+	$(Q)$(CC) $(SAN) -o $@ $^ $(LDLIBS) -lcmocka
+
 .PHONY: tests
-tests: $(TEST_BIN) $(TOOL_BIN)
+tests: $(TEST_BIN) $(TOOL_BIN) $(BENCH_BIN)
 .SECONDARY:
 
--include $(OBJ:.o=.d) $(TEST_BIN:=.d) $(TEST_LIB:.o=.d) $(TOOL_BIN:=.d)
+-include $(OBJ:.o=.d) $(TEST_BIN:=.d) $(TEST_LIB:.o=.d) $(TOOL_BIN:=.d) $(BENCH_BIN:=.d)
 
 setup:
 	@scripts/setup.sh build test

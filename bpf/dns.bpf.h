@@ -41,7 +41,7 @@ static __always_inline int dns_is_direct(const struct bpf_dns *settings, struct 
 	now_ns = bpf_ktime_get_coarse_ns();
 	if (value->until_ns < now_ns)
 		return 0;
-	/* a connection must not change its way because the name's TTL is over; one write for many packets */
+	/* who talks to it goes on when the name's TTL is over; one write for many packets */
 	if (value->until_ns < now_ns + settings->direct_idle_ns / 2)
 		value->until_ns = now_ns + settings->direct_idle_ns;
 	return 1;

@@ -139,6 +139,17 @@ struct {
 	__type(value, struct direct_value);
 } direct_addrs SEC(".maps");
 
+/*
+ * TCP connections that were direct when they began: they go on whatever the rules become. The oldest give way. Writer:
+ * the programs.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FLOW_DEFAULT_ENTRIES);
+	__type(key, struct flow_key);
+	__type(value, __u8);
+} direct_flows SEC(".maps");
+
 /* struct flow_report. Writer: the programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -82,11 +82,8 @@ static __always_inline enum rules_action rules_decide(__u32 number, const struct
 	return (enum rules_action)cached->action;
 }
 
-/* The port is read where there is one; TCP has been parsed by the caller. */
-static __always_inline enum rules_action rules_decide_packet(const struct bpf_cfg *settings, struct cursor *c,
-							     struct packet_view *v)
+static __always_inline enum rules_action rules_decide_number(__u32 number, struct cursor *c, struct packet_view *v)
 {
-	__u32 number = *(const volatile __u32 *)&settings->rules;
 	int has_port = 0;
 
 	if (!number)
@@ -99,6 +96,42 @@ static __always_inline enum rules_action rules_decide_packet(const struct bpf_cf
 	else if (!v->is_fragment && v->l4_proto == IPPROTO_UDP)
 		has_port = packet_parse_udp(c, v);
 	return rules_decide(number, v, has_port);
+}
+
+/*
+ * Whatever is no SYN belongs to a connection that was judged when it began. One that was direct is remembered: only its
+ * other packets can then pass against the rules, which begin nothing.
+ */
+static __always_inline enum rules_action rules_respect_live(const struct packet_view *v, enum rules_action action)
+{
+	int begins = (v->tcp_flags & (TCP_FLAG_BYTE_SYN | TCP_FLAG_BYTE_ACK)) == TCP_FLAG_BYTE_SYN;
+	struct flow_key key;
+	__u8 present = 1;
+
+	if (begins != (action == RULES_DIRECT))
+		return action;
+	key = (struct flow_key){.src = v->src, .dst = v->dst, .sport = v->sport, .dport = v->dport};
+	if (begins)
+		bpf_map_update_elem(&direct_flows, &key, &present, BPF_ANY);
+	else if (bpf_map_lookup_elem(&direct_flows, &key))
+		action = RULES_DIRECT;
+	return action;
+}
+
+/* A packet that is direct for another reason than a rule: its connection goes on when that reason is gone. */
+static __always_inline void rules_remember_direct(const struct packet_view *v)
+{
+	if (v->l4_proto == IPPROTO_TCP && !v->is_fragment)
+		rules_respect_live(v, RULES_DIRECT);
+}
+
+/* The port is read where there is one; TCP has been parsed by the caller. */
+static __always_inline enum rules_action rules_decide_packet(const struct bpf_cfg *settings, struct cursor *c,
+							     struct packet_view *v)
+{
+	enum rules_action action = rules_decide_number(*(const volatile __u32 *)&settings->rules, c, v);
+
+	return v->l4_proto == IPPROTO_TCP && !v->is_fragment ? rules_respect_live(v, action) : action;
 }
 
 #endif

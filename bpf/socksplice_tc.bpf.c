@@ -332,8 +332,10 @@ static __always_inline int tc_stray(struct __sk_buff *skb, const struct bpf_cfg 
 		return to_tap(settings, port);
 	if (dst_is_local(v))
 		return pass(COUNT_PASS_LOCAL);
-	if (kind == DNS_KIND_DIRECT)
+	if (kind == DNS_KIND_DIRECT) {
+		rules_remember_direct(v);
 		return pass(COUNT_PASS_DIRECT);
+	}
 	return tc_judge(settings, port, &c, v, kind == DNS_KIND_FAKE);
 }
 

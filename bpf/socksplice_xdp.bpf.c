@@ -154,8 +154,10 @@ static __always_inline int xdp_stray(struct xdp_md *ctx, const struct bpf_cfg *s
 		return to_socket(ctx, settings, port);
 	if (dst_is_local(v))
 		return pass(COUNT_PASS_LOCAL);
-	if (kind == DNS_KIND_DIRECT)
+	if (kind == DNS_KIND_DIRECT) {
+		rules_remember_direct(v);
 		return pass(COUNT_PASS_DIRECT);
+	}
 	switch (rules_decide_packet(settings, c, v)) {
 	case RULES_DIRECT:
 		/* there is no such host as a fake address */

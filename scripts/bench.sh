@@ -13,6 +13,7 @@
 #     memory    idle connections, and what the daemon has to do with spliced bulk
 #     dante     a real SOCKS5 server as upstream: dante
 #     microsocks   another: microsocks
+#     rules     what a list of rules costs per packet, by BPF_PROG_RUN
 #   UPDATE=docs/benchmarks.md   besides, replaces the generated section of that file by the tables
 #
 # Results as TSV in build/bench/.
@@ -20,7 +21,7 @@ set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD:-$root/build}
 runs=${RUNS:-3}
-parts=${PARTS:-target mtu memory dante microsocks}
+parts=${PARTS:-target mtu memory dante microsocks rules}
 export SECONDS_EACH=4 LAB_CONGESTION=${LAB_CONGESTION:-reno}
 connections=5000
 [ -z "${QUICK:-}" ] || { SECONDS_EACH=1 connections=2000; }
@@ -69,10 +70,17 @@ part_microsocks() {
 		cell mtu/microsocks $system bulk ping "churn:1:$((connections / 2))" "churn:64:$connections"
 	done
 }
+part_rules() {
+	echo "measuring: run $run, rules" >&2
+	timeout -k 10 300 "$build/tests/bench/rules_bench" ${QUICK:+300000} | awk -v FS='\t' -v OFS='\t' -v run="$run" '{ $3 = run; print }' >>"$results"
+	[ "${PIPESTATUS[0]}" -eq 0 ] && return 0
+	echo "# rules, run $run: no result" | tee -a "$results" >&2
+	failed=1
+}
 
 for part in $parts; do
 	[ "$(type -t "part_$part")" = function ] && continue
-	echo "bench.sh: unknown part $part; target, mtu, memory, dante and microsocks are known" >&2
+	echo "bench.sh: unknown part $part; target, mtu, memory, dante, microsocks and rules are known" >&2
 	exit 2
 done
 {

@@ -105,6 +105,20 @@ def memory_table():
     return ("Memory, and what the daemon does about spliced bulk", ["", "spliced"], rows) if rows else None
 
 
+def rules_table():
+    """Programs in rows, numbers of prefixes in columns, each with its ratio to none."""
+    lab, rows = "rules", []
+    sizes = sorted({int(m.split()[0]) for (l, _, m) in values if l == lab})
+    for system in sorted({s for (l, s, _) in values if l == lab}, reverse=True):
+        for suffix, name in ((" prefixes ns", "again"), (" prefixes first ns", "first")):
+            row, none = [f"{system}, {name}"], median(lab, system, f"0{suffix}")
+            for size in sizes:
+                value = median(lab, system, f"{size}{suffix}")
+                row.append(show(value, 0) if not size or value is None or not none else f"{value:.0f} ({value / none:.2f})")
+            rows.append(row)
+    return ("What rules cost: ns a packet by BPF_PROG_RUN", [""] + [f"{size} prefixes" for size in sizes], rows) if rows else None
+
+
 def as_text(title, head, rows):
     width = [max(len(row[i]) for row in [head] + rows) for i in range(len(head))]
     lines = [title] + ["  " + row[0].ljust(width[0]) + "".join("  " + c.rjust(w) for c, w in zip(row[1:], width[1:]))
@@ -117,7 +131,7 @@ def as_markdown(title, head, rows):
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] + ["--:"] * (len(head) - 1)] + rows)
 
 
-tables = [t for t in [lab_table(lab) for lab in LABS] + [memory_table()] if t]
+tables = [t for t in [lab_table(lab) for lab in LABS] + [memory_table(), rules_table()] if t]
 CPU_NOTE = ("CPU: of the whole machine; forwarding's in full, the others' beyond forwarding's in the same run, the proxy process's own in "
             "brackets (softirq work is not charged to it).")
 print("\n".join(about))

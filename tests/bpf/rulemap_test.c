@@ -286,6 +286,36 @@ static void test_relayed_flows(void **state)
 		expect("it has ended", (enum hook)hook, &p, COUNT_DROP_RULE);
 }
 
+/* A direct connection goes on when the rules have changed; nothing begins against them. */
+static void test_live_direct_flows(void **state)
+{
+	struct rules_packet packet = packet_to("11.1.1.1", TCP, 80);
+	struct packet syn, later, other;
+
+	(void)state;
+	build(&syn, &packet);
+	later = other = syn;
+	later.bytes[14 + 20 + 13] = ACK;
+	other.bytes[14 + 20 + 13] = ACK;
+	other.bytes[14 + 20 + 1] = 0x77;
+	for (int hook = 0; hook < HOOKS; hook++) {
+		load_text("  - { dst: 11.0.0.0/8, action: direct }\n");
+		expect("it begins", (enum hook)hook, &syn, COUNT_PASS_DIRECT);
+		expect("it goes on", (enum hook)hook, &later, COUNT_PASS_DIRECT);
+		load_text("  - { dst: 11.0.0.0/8, action: drop }\n");
+		expect("it goes on under other rules", (enum hook)hook, &later, COUNT_PASS_DIRECT);
+		expect("another has not begun", (enum hook)hook, &other, COUNT_DROP_RULE);
+		expect("and none begins", (enum hook)hook, &syn, COUNT_DROP_RULE);
+		rulemap_load(&map, NULL);
+		expect("it goes on without rules", (enum hook)hook, &later, COUNT_PASS_DIRECT);
+		expect("another does not", (enum hook)hook, &other, counter_of((enum hook)hook, RULES_PROXY, &packet));
+		bpf_map_delete_elem(bpf->maps[MAP_DIRECT_FLOWS], &(struct flow_key){.src = packet.src,
+										    .dst = packet.dst,
+										    .sport = be16(0x3001),
+										    .dport = packet.dport});
+	}
+}
+
 static void test_random(void **state)
 {
 	uint64_t seed = 0xfeed;
@@ -334,8 +364,8 @@ static void *run_packets(void *count)
 	struct packet p;
 
 	while (atomic_load(&swapping)) {
-		/* another one each time: the cache knows none of them */
-		packet.dst = addr_from_ipv4(be32(0x0b000000 | (uint32_t)(random_next(&seed) >> 48)));
+		/* another one each time: the cache knows none of them; in 11/8, and in no longer prefix */
+		packet.dst = addr_from_ipv4(be32(0x0b800000 | (uint32_t)(random_next(&seed) >> 48)));
 		packet.src = addr_from_ipv4((__be32)random_next(&seed));
 		build(&p, &packet);
 		run((enum hook)(*done & 1), &p);
@@ -376,10 +406,13 @@ static void test_swap(void **state)
 		 */
 		last = &sets[s].rules[s ? 127 : 0];
 		*last = (struct config_rule){.dst_count = s ? 0 : 1, .action = CONFIG_RULE_DIRECT, .upstream = -1};
-		if (s)
-			sets[s].rules[0].dst_count = count;
-		else
+		if (s) {
+			/* nothing matches rule 0 here, which is the one of the first set */
+			sets[s].rules[0].src_count = 1;
+			sets[s].rules[1].dst_count = count;
+		} else {
 			sets[s].rules[1].proto = CONFIG_RULE_ANY;
+		}
 		assert_int_equal(rules_compile(&compiled[s], &sets[s]), 0);
 	}
 	rulemap_load(&map, compiled[0]);
@@ -492,10 +525,15 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_actions),  cmocka_unit_test(test_reject_without_daemon),
-		cmocka_unit_test(test_no_rules), cmocka_unit_test(test_relayed_flows),
-		cmocka_unit_test(test_random),   cmocka_unit_test(test_swap),
-		cmocka_unit_test(test_cache),    cmocka_unit_test(test_load_time),
+		cmocka_unit_test(test_actions),
+		cmocka_unit_test(test_reject_without_daemon),
+		cmocka_unit_test(test_no_rules),
+		cmocka_unit_test(test_relayed_flows),
+		cmocka_unit_test(test_live_direct_flows),
+		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_swap),
+		cmocka_unit_test(test_cache),
+		cmocka_unit_test(test_load_time),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -55,7 +55,7 @@ static int bpfload_prepare_maps(struct bpf_object *object, const int maps[MAP_CO
 			return -ENOENT;
 		if (maps[i] >= 0)
 			err = bpf_map__reuse_fd(map, maps[i]);
-		else if (i == MAP_FLOWS)
+		else if (i == MAP_FLOWS || i == MAP_DIRECT_FLOWS)
 			err = bpf_map__set_max_entries(map, max_flows);
 		else if (i == MAP_FLOW_KEYS)
 			err = bpf_map__set_max_entries(map, max_flows * FLOW_KEYS_PER_ENTRY);

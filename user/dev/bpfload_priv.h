@@ -32,6 +32,7 @@
 	X(DNS, dns, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bpf_dns), 1)                                                  \
 	X(DIRECT_ADDRS, direct_addrs, BPF_MAP_TYPE_LRU_HASH, sizeof(struct direct_key), sizeof(struct direct_value),   \
 	  DIRECT_ADDRS)                                                                                                \
+	X(DIRECT_FLOWS, direct_flows, BPF_MAP_TYPE_LRU_HASH, sizeof(struct flow_key), 1, 0)                            \
 	X(TAPS, taps, BPF_MAP_TYPE_DEVMAP, 4, 4, CFG_MAX_PORTS)                                                        \
 	X(OWNER, owner, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bpf_owner), 1)                                            \
 	X(TAP_EXITS, tap_exits, BPF_MAP_TYPE_HASH, 4, 4, CFG_MAX_PORTS)

@@ -462,7 +462,7 @@ int dns_service_tell_programs(const struct config *config, const struct bpfload 
 		settings.fake4_mask = mask4.words[3];
 		settings.fake6 = dns->mapped6.addr;
 		settings.listen = dns->listen;
-		settings.direct_idle_ns = config->tcp.idle_timeout_ns;
+		settings.direct_idle_ns = DNS_SERVICE_DIRECT_EXTRA_S * SECOND_NS;
 	}
 	return directmap_configure(&map, &settings);
 }

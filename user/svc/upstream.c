@@ -99,6 +99,12 @@ bool upstream_find_next_hop(struct upstream *upstream)
 	return before.valid && (!now.valid || memcmp(now.mac, before.mac, sizeof(now.mac)) != 0);
 }
 
+static void upstream_set_quickack(int fd, int on)
+{
+	if (setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on)))
+		log_debug("upstream socket: TCP_QUICKACK: %s", strerror(errno));
+}
+
 int upstream_open_socket(const struct upstream *upstream)
 {
 	int fd = socket(upstream->server.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP), err;
@@ -111,6 +117,8 @@ int upstream_open_socket(const struct upstream *upstream)
 		close(fd);
 		return err;
 	}
+	/* the acknowledgements of the handshake ride on its messages */
+	upstream_set_quickack(fd, 0);
 	return fd;
 }
 
@@ -122,6 +130,7 @@ void upstream_prepare_relay(int fd)
 	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) ||
 	    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)))
 		log_debug("upstream socket: %s", strerror(errno));
+	upstream_set_quickack(fd, 1);
 }
 
 int upstream_bind(const struct upstream *upstream, int fd, uint32_t source, uint16_t port)
