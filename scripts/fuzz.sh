@@ -20,10 +20,10 @@ for source in tests/fuzz/*_fuzz.c; do
 	extra=()
 	libraries=(-lyaml)
 	if [ "$name" = control ]; then
-		extra=(user/app/control.c user/app/control_json.c user/app/faults.c user/app/worker*.c user/dev/*.c user/svc/bridge*.c
+		extra=(user/app/control.c user/app/control_json.c user/app/faults.c user/app/worker*.c user/dev/*.c user/svc/bridge*.c user/svc/dns_*.c
 			user/svc/offload.c user/svc/reserve.c user/svc/socks_client.c user/svc/splice*.c user/svc/trace.c
 			user/svc/upstream.c)
-		libraries+=(-ljansson -lbpf -lxdp -luring -lmnl -lnuma -lpthread)
+		libraries+=(-ljansson -lcares -lbpf -lxdp -luring -lmnl -lnuma -lpthread)
 	fi
 	if ! clang "${flags[@]}" "$source" "${sources[@]}" "${extra[@]}" "${libraries[@]}" -o "$out/$name.bin" >"$out/$name.log" 2>&1; then
 		echo "not ok $count - $name builds"

@@ -117,14 +117,44 @@ static const struct {
 	{RULE("{ upstream: main, action: direct }"), "4:17:", "upstream: only with action: proxy"},
 	{RULE("{ upstream: other, action: proxy }"), "4:17:", "no upstream is named \"other\""},
 	{RULE("{ upstream: [main], action: proxy }"), "4:17:", "the name of one upstream"},
-	{RULE("{ domain: [.example], action: direct }"), "4:7:", "domain: not in this build yet"},
+	{RULE("{ domain: [.example], action: direct }"), "4:15:", "domain: needs `dns`"},
+	{RULE("{ domain: .example, dst: 10.0.0.0/8, action: drop }"), "4:15:", "goes with action and upstream alone"},
+	{RULE("{ domain: .example, proto: tcp, dport: 80, action: drop }"), "4:15:", "goes with action and upstream"},
+	{RULE("{ domain: [a.example, a..example], action: drop }"),
+	 "4:27:", "\"a..example\" is no name; host.example is"},
+	{RULE("{ domain: [.], action: drop }"), "4:16:", "is no name"},
+	{RULE("{ domain: 'a b', action: drop }"), "4:15:", "is no name"},
+	{RULE("{ domain: example., action: drop }"), "4:15:", "is no name"},
+	{RULE("{ domain: [], action: drop }"), "4:15:", "domain: must not be empty"},
+	{RULE("{ domain: .example, action: direct }") "dns: {}\nperformance: { enable_ebpf: false }\n",
+	 "4:33:", "action: direct needs performance.enable_ebpf: true"},
 	{RULE("{ dst: 10.0.0.0/8, action: direct }") "performance: { enable_ebpf: false }\n",
 	 "4:32:", "action: direct needs performance.enable_ebpf: true"},
 	{RULE("{ dst: 10.0.0.0/8, action: drop }") "performance: { enable_ebpf: false }\n",
 	 "4:5:", "drop without performance.enable_ebpf is possible for TCP only; add proto: tcp"},
 	{RULE("{ proto: udp, action: reject }") "performance: { enable_ebpf: false }\n",
 	 "4:5:", "reject without performance.enable_ebpf is possible for TCP only"},
-	{IFACE UP "dns: { listen: 198.18.0.1:53 }\n", "3:1:", "dns: not in this build yet"},
+	{IFACE UP "dns: { listen: 198.18.0.1 }\n", "3:16:", "is no address with port"},
+	{IFACE UP "dns: { listen: 127.0.0.1:53 }\n", "3:6:", "listen: must be an address that clients can send to"},
+	{IFACE UP "dns: { listen: '[::1]:53' }\n", "3:6:", "listen: must be an address that clients can send to"},
+	{IFACE UP "dns: { listen: 0.0.0.0:53 }\n", "3:6:", "listen: must be an address that clients can send to"},
+	{IFACE UP "dns: { listen: '[fe80::1]:53' }\n", "3:6:", "listen: must be an address that clients can send to"},
+	{IFACE UP "dns: { mapped: 198.18.0.0 }\n", "3:6:", "mapped: must be an IPv4 prefix of 8 to 28 bits"},
+	{IFACE UP "dns: { mapped: 198.18.0.1/15 }\n", "3:16:", "has bits set behind the prefix"},
+	{IFACE UP "dns: { mapped: 198.18.0.0/29 }\n", "3:6:", "mapped: must be an IPv4 prefix of 8 to 28 bits"},
+	{IFACE UP "dns: { mapped: 0.0.0.0/7 }\n", "3:6:", "mapped: must be an IPv4 prefix of 8 to 28 bits"},
+	{IFACE UP "dns: { mapped: 'fc00::/96' }\n", "3:6:", "mapped: must be an IPv4 prefix"},
+	{IFACE UP "dns: { mapped6: 10.0.0.0/8 }\n", "3:6:", "mapped6: must be an IPv6 prefix of 16 to 124 bits"},
+	{IFACE UP "dns: { mapped6: 'fc00::/125' }\n", "3:6:", "mapped6: must be an IPv6 prefix of 16 to 124 bits"},
+	{IFACE UP "dns: { mapped6: 'ff00::/16' }\n", "3:6:", "mapped6: must be an IPv6 prefix"},
+	{IFACE UP "dns: { mapped6: fast }\n", "3:17:", "is no prefix; ADDRESS/BITS is"},
+	{IFACE UP "dns: { cache: 7 }\n", "3:15:", "a number from 8 to 1048576"},
+	{IFACE UP "dns: { mapped: 198.18.0.0/24 }\n",
+	 "3:6:", "cache: 10000 names need as many addresses; mapped and mapped6 have 253"},
+	{IFACE UP "dns: { mapped: 10.2.0.0/16 }\n", "3:6:", "upstream \"main\" is among the fake addresses"},
+	{IFACE UP "dns: { hijack: 1 }\n", "3:16:", "true or false is"},
+	{IFACE UP "dns: [ 1 ]\n", "3:6:", "keys with values are expected"},
+	{IFACE UP "state: ''\n", "3:8:", "must not be empty"},
 	{IFACE UP "socks: []\n", "3:1:", "socks: not in this build yet"},
 	{IFACE UP "tcp: { max-flows: 100\n", "4:1:", "not YAML"},
 	{IFACE UP "\ttcp: 1\n", "3:1:", "not YAML"},
@@ -169,6 +199,8 @@ static void test_smallest(void **state)
 	assert_string_equal(config.control, "/run/socksplice/control.sock");
 	assert_true(config.performance.enable_simd);
 	assert_true(config.performance.enable_ebpf);
+	assert_false(config_dns_is_on(&config.dns));
+	assert_string_equal(config.state, "/var/lib/socksplice");
 	assert_int_equal(config.tcp.relay, CONFIG_RELAY_AUTO);
 	assert_int_equal(config.interfaces[0].hook, CONFIG_HOOK_AUTO);
 	assert_string_equal(config.bpf_pin, "/sys/fs/bpf/socksplice");
@@ -222,6 +254,49 @@ static void test_everything(void **state)
 	assert_false(config.performance.enable_simd);
 	assert_int_equal(config.performance.batch_size, 64);
 	assert_int_equal(config.performance.io_uring_entries, 512);
+}
+
+static void test_dns(void **state)
+{
+	static const char plain[] = IFACE UP "dns: {}\n";
+	static const char all[] = IFACE UP
+		"dns: { listen: '[fd00::53]:5353', mapped: 100.64.0.0/10, mapped6: 'fd00:9::/64', cache: 1048576, "
+		"hijack: true }\nstate: /tmp/x\nrules: [ { domain: [.A.example, b], action: proxy, upstream: main } "
+		"]\n";
+	struct config_error error = {""};
+	struct config config;
+	struct addr wanted;
+
+	(void)state;
+	assert_int_equal(config_parse(plain, strlen(plain), "t", &config, &error), 0);
+	assert_true(config_dns_is_on(&config.dns));
+	assert_int_equal(config.dns.listen.port, be16(53));
+	wanted = addr_from_ipv4(be32(0xc6120001));
+	assert_true(addr_equal(&config.dns.listen.addr, &wanted));
+	wanted = addr_from_ipv4(be32(0xc6120000));
+	assert_true(addr_equal(&config.dns.mapped.addr, &wanted));
+	assert_int_equal(config.dns.mapped.bits, 96 + 15);
+	assert_int_equal(config.dns.mapped6.bits, 96);
+	assert_int_equal(config.dns.cache, 10000);
+	assert_false(config.dns.hijack);
+	config_release(&config);
+
+	if (config_parse(all, strlen(all), "t", &config, &error))
+		fail_msg("%s", error.text);
+	assert_int_equal(config.dns.listen.port, be16(5353));
+	assert_int_equal(config.dns.mapped.bits, 96 + 10);
+	assert_int_equal(config.dns.mapped6.bits, 64);
+	assert_int_equal(config.dns.cache, 1048576);
+	assert_true(config.dns.hijack);
+	assert_string_equal(config.state, "/tmp/x");
+	assert_int_equal(config.rules.domain_count, 2);
+	assert_int_equal(config.rules.rules[0].domain_count, 2);
+	assert_int_equal(config.rules.rules[0].upstream, 0);
+	assert_int_equal(config.rules.domain_text_bytes, 10);
+	assert_memory_equal(config.rules.domain_texts, "a.exampleb", 10);
+	assert_int_equal(config.rules.domains[0].below, 1);
+	assert_int_equal(config.rules.domains[1].below, 0);
+	config_release(&config);
 }
 
 static void test_missing_file(void **state)
@@ -376,6 +451,8 @@ static void test_differences(void **state)
 		       "interfaces! uplink! on-down tcp.relay! tcp.connect-timeout tcp.handshake-timeout "
 		       "tcp.idle-timeout tcp.linger tcp.max-flows! tcp.half-open tcp.half-open-per-source log.level "
 		       "log.file! performance.enable_simd! performance.batch_size! ");
+	expect_changes(IFACE UP "dns: {}\nstate: /x\nrules: [ { domain: a, action: drop } ]\n",
+		       "rules dns.listen! dns.mapped! dns.mapped6! state! ");
 }
 
 /* A password must not stand in any message. */
@@ -393,10 +470,15 @@ static void test_password_is_not_shown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_broken),          cmocka_unit_test(test_smallest),
-		cmocka_unit_test(test_everything),      cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_limits_of_rules), cmocka_unit_test(test_differences),
-		cmocka_unit_test(test_missing_file),    cmocka_unit_test(test_password_is_not_shown),
+		cmocka_unit_test(test_broken),
+		cmocka_unit_test(test_smallest),
+		cmocka_unit_test(test_everything),
+		cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_limits_of_rules),
+		cmocka_unit_test(test_differences),
+		cmocka_unit_test(test_dns),
+		cmocka_unit_test(test_missing_file),
+		cmocka_unit_test(test_password_is_not_shown),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -56,6 +56,22 @@ static void test_connect(void **state)
 	assert_memory_equal(out + 20, "\x00\x50", 2);
 }
 
+/* RFC 1928 section 5: ATYP 3, a length, the name. */
+static void test_connect_name(void **state)
+{
+	uint8_t out[SOCKS_CONNECT_MAX_BYTES];
+	char longest[SOCKS_NAME_MAX_BYTES + 1];
+
+	(void)state;
+	assert_int_equal(socks_build_connect_name(out, "www.example", be16(443)), 18);
+	assert_memory_equal(out, "\x05\x01\x00\x03\x0bwww.example\x01\xbb", 18);
+	memset(longest, 'a', SOCKS_NAME_MAX_BYTES);
+	longest[SOCKS_NAME_MAX_BYTES] = 0;
+	assert_int_equal(socks_build_connect_name(out, longest, be16(80)), SOCKS_CONNECT_MAX_BYTES);
+	assert_int_equal(out[4], 253);
+	assert_memory_equal(out + 258, "\x00\x50", 2);
+}
+
 /* Feeds `bytes` in pieces of `step` until an event other than MORE. */
 static enum socks_event feed(struct socks_handshake *handshake, const char *bytes, size_t len, size_t step, size_t *pos)
 {
@@ -189,6 +205,7 @@ int main(void)
 		cmocka_unit_test(test_greeting),
 		cmocka_unit_test(test_auth),
 		cmocka_unit_test(test_connect),
+		cmocka_unit_test(test_connect_name),
 		cmocka_unit_test(test_exchange_in_pieces),
 		cmocka_unit_test(test_reply_address_types),
 		cmocka_unit_test(test_wants),

@@ -302,23 +302,20 @@ static bool dns_store_read_header(const struct dns_store *store, const char *lin
 	return true;
 }
 
-/* A whole line without its end; false at the end of the file. A line that is too long counts as a bad one. */
+/* A line without its end; false at the end of the file. One that is too long, or lacks its end, is empty: a bad one. */
 static bool dns_store_read_line(FILE *file, char *line, size_t bytes)
 {
-	size_t length;
-	int c;
+	size_t length = 0;
+	int c = fgetc(file);
 
-	if (!fgets(line, (int)bytes, file))
+	if (c == EOF)
 		return false;
-	length = strcspn(line, "\n");
-	if (line[length] == '\n') {
-		line[length] = 0;
-		return true;
+	for (; c != EOF && c != '\n'; c = fgetc(file)) {
+		if (length < bytes)
+			line[length] = (char)c;
+		length++;
 	}
-	/* not even the last line of a whole file lacks its end */
-	line[0] = 0;
-	while ((c = fgetc(file)) != EOF && c != '\n')
-		;
+	line[c == '\n' && length < bytes ? length : 0] = 0;
 	return true;
 }
 
