@@ -17,11 +17,6 @@ enum dns_kind {
 	DNS_KIND_DIRECT,
 };
 
-/* The two addresses are the key of `direct_addrs` as they lie in the view. */
-_Static_assert(__builtin_offsetof(struct packet_view, dst) ==
-		       __builtin_offsetof(struct packet_view, src) + sizeof(struct addr),
-	       "no copy is needed");
-
 static __always_inline int dns_is_query(const struct bpf_dns *settings, struct cursor *c, struct packet_view *v)
 {
 	if (v->is_fragment || (v->l4_proto == IPPROTO_UDP ? !packet_parse_udp(c, v) : v->l4_proto != IPPROTO_TCP))
@@ -31,11 +26,18 @@ static __always_inline int dns_is_query(const struct bpf_dns *settings, struct c
 	return (settings->flags & DNS_FLAG_HIJACK) && v->dport == be16(DNS_PORT) && !addr_is_link_scope(&v->dst);
 }
 
-static __always_inline int dns_is_direct(const struct bpf_dns *settings, struct packet_view *v)
+static __always_inline int dns_is_direct(const struct bpf_dns *settings, const struct cursor *c,
+					 const struct packet_view *v)
 {
-	struct direct_value *value = bpf_map_lookup_elem(&direct_addrs, &v->src);
+	struct direct_key key = {.destination = v->dst};
+	const struct ethhdr *eth = c->start;
+	struct direct_value *value;
 	__u64 now_ns;
 
+	if ((void *)(eth + 1) > c->end)
+		return 0;
+	__builtin_memcpy(key.client_mac, eth->h_source, 6);
+	value = bpf_map_lookup_elem(&direct_addrs, &key);
 	if (!value)
 		return 0;
 	now_ns = bpf_ktime_get_coarse_ns();
@@ -62,7 +64,7 @@ static __always_inline enum dns_kind dns_kind_of(struct cursor *c, struct packet
 		return DNS_KIND_QUERY;
 	if (dns_is_fake(settings, &v->dst))
 		return DNS_KIND_FAKE;
-	return dns_is_direct(settings, v) ? DNS_KIND_DIRECT : DNS_KIND_OTHER;
+	return dns_is_direct(settings, c, v) ? DNS_KIND_DIRECT : DNS_KIND_OTHER;
 }
 
 #endif

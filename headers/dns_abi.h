@@ -27,9 +27,14 @@ struct bpf_dns {
 	__u64 direct_idle_ns; /* an address in use stays in `direct_addrs` so long after its last packet */
 };
 
-/* Key of `direct_addrs`: the addresses of a packet, as they lie in struct packet_view. */
+/*
+ * Key of `direct_addrs`. A client is known by its MAC, not by an address: a host asks by IPv4 for IPv6 addresses, and
+ * has several of these. What is behind another router counts as one client.
+ */
 struct direct_key {
-	struct addr client, destination;
+	struct addr destination;
+	__u8 client_mac[6];
+	__u8 pad[2]; /* zero */
 };
 
 struct direct_value {
@@ -50,6 +55,6 @@ static __always_inline int dns_is_fake(const struct bpf_dns *dns, const struct a
 }
 
 _Static_assert(sizeof(struct bpf_dns) == 72, "shared with the kernel programs");
-_Static_assert(sizeof(struct direct_key) == 32, "a hash key without padding");
+_Static_assert(sizeof(struct direct_key) == 24, "a hash key without padding");
 
 #endif

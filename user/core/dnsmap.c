@@ -15,7 +15,7 @@
  *
  * What was given away shortly before a crash may not have been saved.
  * Therefore numbers go on after a start far behind the one that was saved as
- * the next.
+ * the next, at a place that nobody knows before.
  *
  * Everything is allocated at the start; nothing takes time in proportion to
  * the number of names but loading and saving, which comes in slices.
@@ -32,7 +32,7 @@
 /* Numbers per entry, as far as the ranges allow it; and as few as that in any case. */
 #define DNSMAP_NUMBERS_PER_ENTRY 8
 #define DNSMAP_LEAST_NUMBERS 65536
-/* The share of the numbers that a start skips. */
+/* The share of the numbers that a start skips at least; up to half of them are skipped besides. */
 #define DNSMAP_SKIP_SHARE 4
 
 struct dnsmap_entry {
@@ -466,6 +466,7 @@ static int dnsmap_compare_use(const void *left, const void *right)
 void dnsmap_load_end(struct dnsmap *map, uint32_t next_number)
 {
 	struct dnsmap_use *uses = calloc((size_t)map->gauges.names + 1, sizeof(*uses));
+	uint64_t word = next_number;
 	uint32_t count = 0, skip = map->numbers / DNSMAP_SKIP_SHARE;
 
 	for (uint32_t i = 0; i < map->settings.entries; i++) {
@@ -484,6 +485,8 @@ void dnsmap_load_end(struct dnsmap *map, uint32_t next_number)
 		dnsmap_list_add(map, uses[i].index);
 	}
 	free(uses);
+	/* never twice the same way: the file may be read again after another crash */
+	skip += (uint32_t)(siphash_words(map->settings.secret, &word, 1) % (map->numbers / 2 + 1));
 	dnsmap_queue_numbers(map, (uint32_t)(((uint64_t)next_number + skip) % map->numbers) + 1);
 }
 

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct stack *stack_create(const struct stack_settings *settings, struct frame_pool *pool,
 			   const struct stack_callbacks *callbacks, uint64_t now_ns)
@@ -284,6 +285,7 @@ void stack_flow_describe(const struct stack *stack, const struct flow *flow, str
 		.send_queue_bytes = flow->send_queue_bytes,
 		.retransmitted = flow->retransmitted,
 	};
+	memcpy(out->client_mac, flow->link.dst_mac, sizeof(out->client_mac));
 }
 
 const struct stack_counters *stack_counters(const struct stack *stack)

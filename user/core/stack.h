@@ -286,6 +286,7 @@ void stack_abort(struct stack *stack, struct flow *flow, uint64_t now_ns);
 
 struct flow_info {
 	struct endpoint client, destination;
+	uint8_t client_mac[6];      /* as its packets come */
 	const char *state;          /* RFC 9293 name, static */
 	uint64_t bytes_from_client; /* payload */
 	uint64_t bytes_to_client;

@@ -3,6 +3,7 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <string.h>
 
 void directmap_open(struct directmap *map, const struct bpfload *bpf)
 {
@@ -16,11 +17,12 @@ int directmap_configure(struct directmap *map, const struct bpf_dns *settings)
 	return bpf_map_update_elem(map->dns_fd, &zero, settings, BPF_ANY) ? -errno : 0;
 }
 
-int directmap_add(struct directmap *map, const struct addr *client, const struct addr *destination, uint64_t until_ns)
+int directmap_add(struct directmap *map, const uint8_t client_mac[6], const struct addr *destination, uint64_t until_ns)
 {
-	const struct direct_key key = {.client = *client, .destination = *destination};
+	struct direct_key key = {.destination = *destination};
 	struct direct_value value = {.until_ns = until_ns}, before;
 
+	memcpy(key.client_mac, client_mac, sizeof(key.client_mac));
 	/* one in use may last longer already */
 	if (!bpf_map_lookup_elem(map->direct_fd, &key, &before) && before.until_ns > until_ns)
 		return 0;

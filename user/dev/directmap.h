@@ -15,7 +15,8 @@ struct directmap {
 void directmap_open(struct directmap *map, const struct bpfload *bpf);
 /* In force from the next packet on. 0 or -errno. */
 int directmap_configure(struct directmap *map, const struct bpf_dns *settings);
-/* `client` may go to `destination` directly until then (CLOCK_MONOTONIC). 0 or -errno. */
-int directmap_add(struct directmap *map, const struct addr *client, const struct addr *destination, uint64_t until_ns);
+/* The client with this MAC may go to `destination` directly until then (CLOCK_MONOTONIC). 0 or -errno. */
+int directmap_add(struct directmap *map, const uint8_t client_mac[6], const struct addr *destination,
+		  uint64_t until_ns);
 
 #endif

@@ -223,13 +223,13 @@ static void dns_service_ask_direct(struct dns_service *service, const struct dns
 }
 
 /* The way first, then the answer. */
-static void dns_service_allow(struct dns_service *service, const struct addr *client,
+static void dns_service_allow(struct dns_service *service, const struct dns_asker *asker,
 			      const struct dns_direct_answer *result, uint32_t ttl)
 {
 	uint64_t until_ns = service->now_ns + (ttl + (uint64_t)DNS_SERVICE_DIRECT_EXTRA_S) * SECOND_NS;
 
 	for (uint32_t i = 0; i < result->count; i++) {
-		int err = directmap_add(&service->directmap, client, &result->addrs[i], until_ns);
+		int err = directmap_add(&service->directmap, asker->client_mac, &result->addrs[i], until_ns);
 
 		if (err)
 			log_warn("an address of a direct name cannot be entered: %s", strerror(-err));
@@ -244,7 +244,7 @@ static void dns_service_direct_addrs(struct dns_service *service, const struct d
 	uint32_t ttl = MIN(result->ttl, (uint32_t)DNS_SERVICE_DIRECT_TTL);
 	struct dns_answer answer;
 
-	dns_service_allow(service, &pending->asker.client, result, ttl);
+	dns_service_allow(service, &pending->asker, result, ttl);
 	dns_service_begin(service, &pending->asker, &pending->query, (enum dns_rcode)result->rcode, &answer);
 	for (uint32_t i = 0; i < result->count; i++)
 		dns_answer_addr(&answer, &result->addrs[i], ttl);
@@ -393,8 +393,9 @@ bool dns_service_is_query(const struct dns_service *service, const struct packet
 
 void dns_service_datagram(struct dns_service *service, const struct stack_datagram *datagram, uint64_t now_ns)
 {
-	const struct dns_asker asker = {
-		.client = datagram->link.dst.addr, .port = datagram->port, .link = datagram->link};
+	struct dns_asker asker = {.client = datagram->link.dst.addr, .port = datagram->port, .link = datagram->link};
+
+	memcpy(asker.client_mac, datagram->link.dst_mac, sizeof(asker.client_mac));
 
 	service->now_ns = now_ns;
 	service->counters.queries_udp++;

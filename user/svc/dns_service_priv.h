@@ -21,6 +21,7 @@
 struct dns_conn {
 	struct flow *flow; /* NULL: the slot is free */
 	struct addr client;
+	uint8_t client_mac[6];
 	struct wheel_timer timer;
 	uint16_t generation;
 	uint16_t pending; /* queries that are being asked elsewhere */
@@ -32,6 +33,7 @@ struct dns_conn {
 /* Who asked, and how the answer gets there. */
 struct dns_asker {
 	struct addr client;
+	uint8_t client_mac[6];
 	bool tcp;
 	uint16_t conn, conn_generation; /* TCP */
 	uint16_t port;                  /* UDP, as the next */

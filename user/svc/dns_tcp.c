@@ -93,6 +93,7 @@ bool dns_service_flow_opened(struct dns_service *service, struct flow *flow, uin
 	}
 	*conn = (struct dns_conn){
 		.flow = flow, .client = info.client.addr, .generation = (uint16_t)(conn->generation + 1)};
+	memcpy(conn->client_mac, info.client_mac, sizeof(conn->client_mac));
 	service->flow_conns[stack_flow_index(service->stack, flow)] = dns_conn_index(service, conn);
 	service->conn_count++;
 	service->counters.tcp_connections++;
@@ -152,11 +153,13 @@ static bool dns_conn_fill(struct dns_service *service, struct dns_conn *conn, ui
 
 static void dns_conn_query(struct dns_service *service, struct dns_conn *conn)
 {
-	const struct dns_asker asker = {.client = conn->client,
-					.tcp = true,
-					.conn = dns_conn_index(service, conn),
-					.conn_generation = conn->generation};
+	struct dns_asker asker = {.client = conn->client,
+				  .tcp = true,
+				  .conn = dns_conn_index(service, conn),
+				  .conn_generation = conn->generation};
 	size_t bytes = conn->have - DNS_CONN_LENGTH_BYTES;
+
+	memcpy(asker.client_mac, conn->client_mac, sizeof(asker.client_mac));
 
 	conn->have = 0;
 	service->counters.queries_tcp++;

@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+SPLICE_MODES="xdp" exec "$(dirname "$0")/dns_restart.sh"
