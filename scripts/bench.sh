@@ -14,6 +14,7 @@
 #     dante     a real SOCKS5 server as upstream: dante
 #     microsocks   another: microsocks
 #     rules     what a list of rules costs per packet, by BPF_PROG_RUN
+#     dns       mapped DNS: answers a second, CPU for each, time
 #   UPDATE=docs/benchmarks.md   besides, replaces the generated section of that file by the tables
 #
 # Results as TSV in build/bench/.
@@ -21,7 +22,7 @@ set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD:-$root/build}
 runs=${RUNS:-3}
-parts=${PARTS:-target mtu memory dante microsocks rules}
+parts=${PARTS:-target mtu memory dante microsocks rules dns}
 export SECONDS_EACH=4 LAB_CONGESTION=${LAB_CONGESTION:-reno}
 connections=5000
 [ -z "${QUICK:-}" ] || { SECONDS_EACH=1 connections=2000; }
@@ -78,9 +79,14 @@ part_rules() {
 	failed=1
 }
 
+part_dns() {
+	cell gso/target dns dns
+	cell gso/target dns-xdp dns
+}
+
 for part in $parts; do
 	[ "$(type -t "part_$part")" = function ] && continue
-	echo "bench.sh: unknown part $part; target, mtu, memory, dante, microsocks and rules are known" >&2
+	echo "bench.sh: unknown part $part; target, mtu, memory, dante, microsocks, rules and dns are known" >&2
 	exit 2
 done
 {

@@ -15,8 +15,8 @@
 #           mtu-gro-xdp  as mtu-gro, besides `tx off` at the hosts; GRO brings the NAPI
 #           target       speaks SOCKS5 itself, so that only the gateway is measured
 #           dante, microsocks   real servers, which relay to the target
-#   SYSTEM  forwarding, redsocks, relay (TAP), relay-xsk (AF_XDP), spliced (tc), spliced-xdp
-#   CASE    bulk, ping, churn:AT-ONCE:TOTAL, idle:CONNECTIONS, untouched
+#   SYSTEM  forwarding, redsocks, relay (TAP), relay-xsk (AF_XDP), spliced (tc), spliced-xdp, dns (tc), dns-xdp
+#   CASE    bulk, ping, churn:AT-ONCE:TOTAL, idle:CONNECTIONS, untouched, dns
 #
 # SECONDS_EACH (default 1): how long each bulk and ping case is measured.
 set -uo pipefail
@@ -109,7 +109,8 @@ start_redsocks() {
 start_socksplice() { # HOOK RELAY
 	# shellcheck disable=SC2034 # both are lab.sh's
 	lab_interface_keys="hook: $1" lab_upstream_keys="ports: 2000-60000"
-	lab_config 10.2.0.2:1080 "tcp: { relay: $2, half-open-per-source: 4096 }"
+	lab_config 10.2.0.2:1080 "tcp: { relay: $2, half-open-per-source: 4096 }
+$([[ $system != dns* ]] || printf 'dns: {}\nstate: %s/state\n' "$lab_dir")"
 	lab_daemon_start || return 1
 	proxy=$lab_daemon
 }
@@ -122,6 +123,8 @@ start_system() {
 	relay-xsk) start_socksplice xdp userspace ;;
 	spliced) start_socksplice tc auto ;;
 	spliced-xdp) start_socksplice xdp auto ;;
+	dns) start_socksplice tc auto ;;
+	dns-xdp) start_socksplice xdp auto ;;
 	*)
 		echo "bench_cell.sh: unknown system $system" >&2
 		return 2
@@ -213,6 +216,32 @@ case_untouched() {
 		record "bulk $direction 8: packets to daemon" "$(($(lab_stat '.bpf | .to_tap + .to_socket') - packets))"
 		wait "${lab_pids[-1]}" || doubt "untouched: bulk $direction failed"
 	done
+}
+
+# dnsperf as fast as it goes, and at a rate that leaves the daemon asleep in between, when each answer costs a wake-up
+answers() { # METRIC DNSPERF-OPTIONS...
+	local metric=$1 cpu completed
+	shift
+	cpu=$(process_cpu "$proxy")
+	output=$(in_client timeout $((seconds + 30)) dnsperf -s 198.18.0.1 -d "$lab_dir/queries" -l "$seconds" -c 8 -q 100 "$@")
+	cpu=$(minus "$(process_cpu "$proxy")" "$cpu")
+	completed=$(awk '/Queries completed/ { print $3 }' <<<"$output")
+	[ "${completed:-0}" -gt 0 ] || { doubt "dnsperf: no answer"; return; }
+	[ "$(awk '/Queries lost/ { print $3 }' <<<"$output")" = 0 ] || doubt "dnsperf: $(grep 'Queries lost' <<<"$output")"
+	record "$metric answers/s" "$(awk '/Queries per second/ { print $4 }' <<<"$output")"
+	record "$metric us/answer" "$(divide "$cpu" "$completed" 1e6)"
+}
+
+case_dns() {
+	local i
+	for i in $(seq 5000); do echo "host$i.example.com $([ $((i % 2)) = 0 ] && echo A || echo AAAA)"; done >"$lab_dir/queries"
+	answers "dns"
+	answers "dns at 10000/s" -Q 10000
+	# -v tells of each query how long it took
+	in_client timeout $((seconds + 30)) dnsperf -s 198.18.0.1 -d "$lab_dir/queries" -l "$seconds" -c 8 -q 100 -Q 5000 -v |
+		awk '/^> NOERROR/ { print $NF * 1e6 }' | sort -n >"$lab_dir/times"
+	record "dns p50 us" "$(awk '{ a[NR] = $1 } END { print a[int(NR * 0.5)] }' "$lab_dir/times")"
+	record "dns p99 us" "$(awk '{ a[NR] = $1 } END { print a[int(NR * 0.99)] }' "$lab_dir/times")"
 }
 
 # A figure of "spliced" must be one of spliced flows, and on the hook it says.

@@ -119,6 +119,14 @@ def rules_table():
     return ("What rules cost: ns a packet by BPF_PROG_RUN", [""] + [f"{size} prefixes" for size in sizes], rows) if rows else None
 
 
+def dns_table():
+    metrics = {"dns answers/s": 0, "dns us/answer": 1, "dns at 10000/s us/answer": 1, "dns p50 us": 0, "dns p99 us": 0}
+    systems = [s for s in ("dns", "dns-xdp") if ("gso/target", s, "dns answers/s") in values]
+    rows = [[name.replace("us/answer", "daemon CPU us/answer").replace("p5", "at 5000/s p5").replace("p9", "at 5000/s p9")]
+            + [show(median("gso/target", s, name), digits) for s in systems] for name, digits in metrics.items()]
+    return ("Mapped DNS: dnsperf, 8 clients, 100 queries under way", [""] + [s.replace("dns", "tc", 1) if s == "dns" else "xdp" for s in systems], rows) if systems else None
+
+
 def as_text(title, head, rows):
     width = [max(len(row[i]) for row in [head] + rows) for i in range(len(head))]
     lines = [title] + ["  " + row[0].ljust(width[0]) + "".join("  " + c.rjust(w) for c, w in zip(row[1:], width[1:]))
@@ -131,7 +139,7 @@ def as_markdown(title, head, rows):
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] + ["--:"] * (len(head) - 1)] + rows)
 
 
-tables = [t for t in [lab_table(lab) for lab in LABS] + [memory_table(), rules_table()] if t]
+tables = [t for t in [lab_table(lab) for lab in LABS] + [memory_table(), rules_table(), dns_table()] if t]
 CPU_NOTE = ("CPU: of the whole machine; forwarding's in full, the others' beyond forwarding's in the same run, the proxy process's own in "
             "brackets (softirq work is not charged to it).")
 print("\n".join(about))
