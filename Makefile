@@ -10,8 +10,8 @@ CLANG   ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
 PREFIX  ?= /usr
 
-PKGS    := libbpf libxdp liburing yaml-0.1 jansson libsystemd libmnl libcares
-FLOORS  := headers user/base user/core user/dev user/svc user/app user
+PKGS    := libbpf libxdp liburing yaml-0.1 jansson libsystemd libmnl libcares libmicrohttpd
+FLOORS  := headers user/base user/core user/dev user/svc user/app user/doctor user
 INCLUDE := $(addprefix -I,$(FLOORS)) -I$(B)
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 OPT     ?= -O2
@@ -88,11 +88,25 @@ $(B)/tests/%_bench: $(B)/tests/%_bench.o $(TEST_LIB) $(B)/libsocksplice.a
 	$(call say,LD)
 	$(Q)$(CC) $(SAN) -o $@ $^ $(LDLIBS) -lcmocka
 
-.PHONY: tests
+# --- the reference of all keys, in docs/ and packaging/man/ ------------------
+
+$(B)/scripts/%.o: scripts/%.c | $(SKELETONS)
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
+
+$(B)/reference: $(B)/scripts/reference.o $(B)/libsocksplice.a
+	$(call say,LD)
+	$(Q)$(CC) $(SAN) -o $@ $^ $(LDLIBS)
+
+reference: $(B)/reference
+	@BUILD=$(B) scripts/reference.sh write
+
+.PHONY: tests reference
 tests: $(TEST_BIN) $(TOOL_BIN) $(BENCH_BIN)
 .SECONDARY:
 
--include $(OBJ:.o=.d) $(TEST_BIN:=.d) $(TEST_LIB:.o=.d) $(TOOL_BIN:=.d) $(BENCH_BIN:=.d)
+-include $(OBJ:.o=.d) $(B)/scripts/reference.d $(TEST_BIN:=.d) $(TEST_LIB:.o=.d) $(TOOL_BIN:=.d) $(BENCH_BIN:=.d)
 
 setup:
 	@scripts/setup.sh build test
@@ -106,7 +120,7 @@ check: setup
 	@scripts/check.sh
 
 lint: setup
-	@$(MAKE) --no-print-directory -j2 all
+	@$(MAKE) --no-print-directory -j2 all $(B)/reference
 	@scripts/lint.sh
 
 # make fuzz FUZZ_SECONDS=600: each fuzzer that long
@@ -128,6 +142,8 @@ install: all
 	install -D -m 644 $(B)/socksplice_xdp.o $(DESTDIR)$(PREFIX)/lib/socksplice/socksplice_xdp.o
 	install -D -m 644 $(B)/socksplice_tc.o $(DESTDIR)$(PREFIX)/lib/socksplice/socksplice_tc.o
 	install -D -m 644 packaging/socksplice.service $(DESTDIR)/lib/systemd/system/socksplice.service
+	install -D -m 644 packaging/man/socksplice.8 $(DESTDIR)$(PREFIX)/share/man/man8/socksplice.8
+	install -D -m 644 packaging/man/socksplice.yml.5 $(DESTDIR)$(PREFIX)/share/man/man5/socksplice.yml.5
 	[ -e $(DESTDIR)/etc/socksplice/socksplice.yml ] || \
 		install -D -m 600 packaging/socksplice.yml $(DESTDIR)/etc/socksplice/socksplice.yml
 

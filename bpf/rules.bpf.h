@@ -30,16 +30,28 @@ static __always_inline const struct rules_range *rules_range_of_slot(const void 
 	return bpf_map_lookup_elem(&rule_ranges, &key);
 }
 
-static __always_inline enum rules_action rules_look_up(const struct rules_packet *packet, __u32 number)
+/*
+ * For XDP a global function: the verifier goes through the searches once, and not once for every way that leads there,
+ * which halves its work. The stack of the tc program has no room for the frame of another function.
+ */
+#if defined(HOOK_XDP)
+#define RULES_LOOK_UP __attribute__((noinline))
+#else
+#define RULES_LOOK_UP static __always_inline
+#endif
+
+/* enum rules_action for the packet of an entry of the cache. */
+RULES_LOOK_UP int rules_look_up(__u32 cache_slot, __u32 number)
 {
+	const struct rules_cached *cached = bpf_map_lookup_elem(&rule_cache, &cache_slot);
 	__u32 slot = number & (RULES_SLOTS - 1);
 	const struct rules_header *header = bpf_map_lookup_elem(&rule_sets, &slot);
 	int rule;
 
-	if (!header)
+	if (!header || !cached)
 		return RULES_PROXY;
-	rule = rules_match(rules_range_of_slot, (const void *)(unsigned long)slot, header, packet);
-	return rule == RULES_NONE ? RULES_PROXY : (enum rules_action)header->action[rule & (RULES_MAX - 1)];
+	rule = rules_match(rules_range_of_slot, (const void *)(unsigned long)slot, header, &cached->packet);
+	return rule == RULES_NONE ? RULES_PROXY : header->action[rule & (RULES_MAX - 1)];
 }
 
 static __always_inline __u32 rules_cache_slot(const struct packet_view *v)
@@ -77,7 +89,7 @@ static __always_inline enum rules_action rules_decide(__u32 number, const struct
 	cached->packet.dport = v->dport;
 	cached->packet.proto = v->l4_proto;
 	cached->packet.has_port = (__u8)has_port;
-	cached->action = rules_look_up(&cached->packet, number);
+	cached->action = (__u32)rules_look_up(slot, number);
 	cached->rules = number;
 	return (enum rules_action)cached->action;
 }

@@ -4,7 +4,7 @@
 # and every file names its licence.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-floors=(headers user/base user/core user/dev user/svc user/app user)
+floors=(headers user/base user/core user/dev user/svc user/app user/doctor user)
 bad=0
 
 complain() {

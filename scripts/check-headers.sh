@@ -5,7 +5,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 bad=0
-include=(-Iheaders -Iuser/base -Iuser/core -Iuser/dev -Iuser/svc -Iuser/app -Iuser "-I${BUILD:-build}")
+include=(-Iheaders -Iuser/base -Iuser/core -Iuser/dev -Iuser/svc -Iuser/app -Iuser/doctor -Iuser "-I${BUILD:-build}")
 for header in headers/*.h user/*/*.h user/*.h; do
 	echo "#include \"$(basename "$header")\"" |
 		gcc -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Werror "${include[@]}" -fsyntax-only -x c - ||

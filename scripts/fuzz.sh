@@ -6,7 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 seconds=${FUZZ_SECONDS:-8}
 out=build-fuzz
-sources=(user/base/*.c user/core/*.c user/svc/config_*.c)
+sources=(user/base/*.c user/core/*.c user/svc/config_*.c user/svc/import_*.c)
 # shellcheck disable=SC2054 # the commas belong to the options
 flags=(-std=gnu11 -g -O1 -D_GNU_SOURCE '-DSOCKSPLICE_VERSION="fuzz"' -Iheaders -Iuser/base -Iuser/core -Iuser/dev -Iuser/svc
 	-Iuser/app -Ibuild -fsanitize=fuzzer,address,undefined -fno-sanitize=alignment -fno-sanitize-recover=undefined)
@@ -20,9 +20,7 @@ for source in tests/fuzz/*_fuzz.c; do
 	extra=()
 	libraries=(-lyaml)
 	if [ "$name" = control ]; then
-		extra=(user/app/control.c user/app/control_json.c user/app/faults.c user/app/worker*.c user/dev/*.c user/svc/bridge*.c user/svc/dns_*.c
-			user/svc/offload.c user/svc/reserve.c user/svc/socks_client.c user/svc/splice*.c user/svc/trace.c
-			user/svc/upstream.c)
+		mapfile -t extra < <(printf '%s\n' user/app/*.c user/dev/*.c user/svc/*.c | grep -vE "user/svc/(config|import)")
 		libraries+=(-ljansson -lcares -lbpf -lxdp -luring -lmnl -lnuma -lpthread)
 	fi
 	if ! clang "${flags[@]}" "$source" "${sources[@]}" "${extra[@]}" "${libraries[@]}" -o "$out/$name.bin" >"$out/$name.log" 2>&1; then

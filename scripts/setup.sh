@@ -5,9 +5,10 @@
 set -euo pipefail
 
 build="gcc make clang llvm bpftool pkg-config libbpf-dev libxdp-dev liburing-dev libnuma-dev libyaml-dev libjansson-dev
-  libsystemd-dev libmnl-dev libc-ares-dev libcmocka-dev libelf-dev zlib1g-dev linux-libc-dev libc6-dev"
+  libsystemd-dev libmnl-dev libc-ares-dev libmicrohttpd-dev libcmocka-dev libelf-dev zlib1g-dev linux-libc-dev libc6-dev"
 test="iproute2 iputils-ping procps curl python3 python3-scapy jq ethtool iperf3 ncat tshark dante-server microsocks
-  shadowsocks-libev openssh-server openssh-client bind9-dnsutils dnsperf libclang-rt-14-dev clang-format clang-tidy cppcheck shellcheck"
+  shadowsocks-libev prometheus nftables openssh-server openssh-client bind9-dnsutils dnsperf libclang-rt-14-dev clang-format clang-tidy cppcheck shellcheck
+  mandoc"
 bench="redsocks iptables"
 
 wanted=""

@@ -6,12 +6,14 @@
 #            (20 KB, in one segment burst with the reply of SOCKS5), 100 at a time; every byte is checked
 #   relay    relayed in user space, upstream microsocks: SOAK_CONNECTIONS (default 300,000) of the same kind, then
 #            SOAK_GIGABYTES (default 10) each way
-# SOAK_PARTS="tc xdp relay" chooses.
+#   lossy    spliced, both hooks and both families: 1 GB (SOAK_LOSSY_BYTES) down, then up, in SOAK_LOSSY_FLOWS (default 1)
+#            connections at once, while both links lose 1 % of the frames and reorder 1 %; judged by sha256
+# SOAK_PARTS="tc xdp relay lossy" chooses.
 set -uo pipefail
 
 if [ $# -eq 0 ]; then
 	code=0
-	for part in ${SOAK_PARTS:-tc xdp relay}; do "$0" "$part" || code=1; done
+	for part in ${SOAK_PARTS:-tc xdp relay lossy}; do "$0" "$part" || code=1; done
 	[ $code -eq 0 ] && echo "soak: passed" || echo "soak: FAILED"
 	exit $code
 fi
@@ -145,11 +147,90 @@ soak_relayed() {
 		wrong "frames are missing: $(lab_stat .frames)"
 }
 
+# --- spliced, over bad links ---
+
+# Of both ends: blocks of SACK that made no sense, segments that were too old by their timestamp, segments sent again.
+# Plain forwarding finds none of the first either. Some of the second come with reordering: the original of a segment
+# that was sent again too soon. Wrong timestamps would make it nearly all.
+lossy_counts() {
+	local name end
+	for name in TcpExtTCPSACKDiscard TcpExtPAWSEstab TcpRetransSegs; do
+		echo $(($(for end in "$lab_c" "$lab_s"; do splice_counter "$end" "$name"; done | paste -sd+)))
+	done
+}
+
+# transfers down|up HOST: all flows at once, each of a file of its own; prints the digests in the order of the files
+transfers() {
+	local i pids=()
+	for ((i = 0; i < flows; i++)); do
+		if [ "$1" = down ]; then
+			in_client sh -c "curl -sS -m 3000 http://$2/$i | sha256sum" >"$lab_dir/digest.$i" &
+		else
+			in_client curl -sS -m 3000 -T "$lab_dir/files/$i" "http://$2/" >"$lab_dir/digest.$i" &
+		fi
+		pids+=($!)
+	done
+	wait "${pids[@]}"
+	for ((i = 0; i < flows; i++)); do cut -d' ' -f1 "$lab_dir/digest.$i"; done
+}
+
+lossy_transfer() { # HOOK FAMILY down|up; HOOK none: forwarded by the kernel
+	local host=${splice_target[$2]} began got before after
+	[ "$2" = 4 ] || host="[$host]"
+	mapfile -t before < <(lossy_counts)
+	began=$(date +%s%N)
+	got=$(transfers "$3" "$host")
+	mapfile -t after < <(lossy_counts)
+	found=($((after[0] - before[0])) $((after[1] - before[1])) $((after[2] - before[2])))
+	printf '%-4s IPv%s %-4s %s bytes, %s s, sent again %s, SACK discarded %s, too old %s: ' "$1" "$2" "$3" \
+		"$((bytes / flows * flows))" "$((($(date +%s%N) - began) / 1000000000))" "${found[2]}" "${found[0]}" "${found[1]}"
+	if [ "$got" = "$digests" ]; then echo "sha256 equal"; else echo "sha256 DIFFERS" && wrong "$1, IPv$2, $3: $got"; fi
+}
+
+soak_lossy() {
+	local bytes=${SOAK_LOSSY_BYTES:-1000000000} flows=${SOAK_LOSSY_FLOWS:-1} digests hook family direction i found forwarded
+	# shellcheck source=tests/netns/splice_lab.sh
+	. "$(dirname "$0")/../tests/netns/splice_lab.sh"
+	splice_bad_links
+	ip -n "$lab_g" route add $lab_target4 via 10.2.0.2
+	mkdir "$lab_dir/files"
+	for ((i = 0; i < flows; i++)); do head -c $((bytes / flows)) /dev/urandom >"$lab_dir/files/$i"; done
+	digests=$(cd "$lab_dir/files" && for ((i = 0; i < flows; i++)); do sha256sum <"$i" | cut -d' ' -f1; done)
+	lab_start_dante && lab_start_web "$lab_dir/files" || exit 1
+	splice_links "loss=1 reorder=1 seed=42" "loss=1 reorder=1 seed=43"
+	echo "kernel $(uname -r), $(nproc) CPUs, veth, both links lose 1 % and reorder 1 %, congestion control $lab_congestion," \
+		"flows: $flows, upstream dante"
+	ip netns exec "$lab_g" sysctl -qw net.ipv4.ip_forward=1
+	lossy_transfer none 4 down
+	forwarded=("${found[@]}")
+	ip netns exec "$lab_g" sysctl -qw net.ipv4.ip_forward=0
+	for hook in tc xdp; do
+		for family in 4 6; do
+			splice_start "$hook" "$family"
+			for direction in down up; do
+				lossy_transfer "$hook" "$family" "$direction"
+				[ "${found[0]}" -eq 0 ] || wrong "$hook, IPv$family, $direction: blocks of SACK were discarded"
+				# three times forwarding's share
+				[ $((found[1] * forwarded[2])) -le $((3 * forwarded[1] * found[2] + 10 * forwarded[2])) ] ||
+					wrong "$hook, IPv$family, $direction: too many segments were too old"
+			done
+			[ "$(splice_stat spliced)" = $((2 * flows)) ] || wrong "$hook, IPv$family: not all were spliced"
+			splice_path "$hook" >/dev/null || wrong "$hook, IPv$family: $(splice_path "$hook")"
+			splice_stop
+		done
+	done
+}
+
 case $part in
+lossy)
+	soak_lossy
+	[ $code -eq 0 ] && echo "soak: $part: passed" || echo "soak: $part: FAILED"
+	exit $code
+	;;
 tc | xdp) soak_spliced "$part" ;;
 relay) soak_relayed ;;
 *)
-	echo "soak.sh: unknown part $part; tc, xdp and relay are known" >&2
+	echo "soak.sh: unknown part $part; tc, xdp, relay and lossy are known" >&2
 	exit 2
 	;;
 esac

@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "status.h"
+
 #define CTL_STOP_POLLS 200
 #define CTL_STOP_POLL_NS 50000000
 #define CTL_TRACE_POLL_NS 200000000
@@ -37,49 +39,16 @@ static int ctl_connect(const char *path)
 	return fd;
 }
 
-static const char *ctl_string(const json_t *object, const char *key)
+const char *ctl_string(const json_t *object, const char *key)
 {
 	const char *text = json_string_value(json_object_get(object, key));
 
 	return text ? text : "?";
 }
 
-static json_int_t ctl_int(const json_t *object, const char *key)
+json_int_t ctl_int(const json_t *object, const char *key)
 {
 	return json_integer_value(json_object_get(object, key));
-}
-
-static void ctl_print_status(const json_t *status)
-{
-	const json_t *upstream = json_object_get(status, "upstream"), *flows = json_object_get(status, "flows");
-	json_t *item;
-	size_t i;
-
-	printf("socksplice %s  pid %" JSON_INTEGER_FORMAT "  up %" JSON_INTEGER_FORMAT " s  %s\n",
-	       ctl_string(status, "version"), ctl_int(status, "pid"), ctl_int(status, "uptime_seconds"),
-	       json_is_true(json_object_get(status, "ready")) ? "ready" : "not ready");
-	json_array_foreach(json_object_get(status, "interfaces"), i, item)
-	{
-		printf("interface %-12s hook %s, XDP %s, AF_XDP %s, %" JSON_INTEGER_FORMAT
-		       " queue(s), MTU %" JSON_INTEGER_FORMAT ", attach %s\n",
-		       ctl_string(item, "name"), ctl_string(item, "hook"), ctl_string(item, "xdp"),
-		       ctl_string(item, "xsk"), ctl_int(item, "queues"), ctl_int(item, "mtu"),
-		       ctl_string(item, "attach"));
-		printf("          %-12s %s; %s\n", "", ctl_string(item, "hook_reason"), ctl_string(item, "reason"));
-	}
-	printf("upstream  %-12s %s  CONNECTs granted %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT "\n",
-	       ctl_string(upstream, "name"), ctl_string(upstream, "server"), ctl_int(upstream, "connects_ok"),
-	       ctl_int(upstream, "dials"));
-	printf("rules     %" JSON_INTEGER_FORMAT ", with %" JSON_INTEGER_FORMAT " prefixes\n",
-	       ctl_int(json_object_get(status, "rules"), "count"),
-	       ctl_int(json_object_get(status, "rules"), "prefixes"));
-	printf("flows     %" JSON_INTEGER_FORMAT " spliced, %" JSON_INTEGER_FORMAT " relayed, %" JSON_INTEGER_FORMAT
-	       " half-open, %" JSON_INTEGER_FORMAT " in TIME-WAIT\n",
-	       ctl_int(flows, "spliced"), ctl_int(flows, "established"), ctl_int(flows, "half_open"),
-	       ctl_int(flows, "time_wait"));
-	printf("checksums %s\n", ctl_string(status, "simd"));
-	json_array_foreach(json_object_get(status, "fallbacks"), i, item)
-		printf("fallback  %s\n", json_string_value(item));
 }
 
 static void ctl_print_keys(const char *what, const json_t *keys)
@@ -162,7 +131,7 @@ static void ctl_print_flows(const json_t *flows)
 static void ctl_print(const char *command, json_t *answer)
 {
 	if (!strcmp(command, "status"))
-		ctl_print_status(answer);
+		status_print(answer);
 	else if (!strcmp(command, "stats"))
 		ctl_print_stats(answer);
 	else if (!strcmp(command, "reload"))
@@ -171,8 +140,7 @@ static void ctl_print(const char *command, json_t *answer)
 		ctl_print_flows(answer);
 }
 
-/* Puts one request; *out is the answer, to be released. 0, or the exit code with a message printed. */
-static int ctl_ask(const char *request, const char *control_path, json_t **out)
+int ctl_ask(const char *request, const char *control_path, json_t **out)
 {
 	int fd = ctl_connect(control_path);
 	json_error_t problem;
@@ -220,8 +188,9 @@ int ctl_run(const char *command, const char *control_path, bool as_json)
 	} else {
 		ctl_print(command, answer);
 	}
+	code = !strcmp(command, "status") ? status_exit_code(answer) : 0;
 	json_decref(answer);
-	return 0;
+	return code;
 }
 
 bool ctl_reachable(const char *control_path)

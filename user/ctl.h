@@ -3,10 +3,18 @@
 #ifndef SOCKSPLICE_CTL_H
 #define SOCKSPLICE_CTL_H
 
+#include <jansson.h>
 #include <stdbool.h>
 
 #define CTL_EXIT_FAILED 1
 #define CTL_EXIT_UNREACHABLE 4
+#define CTL_EXIT_NOT_WORKING 5
+
+/* Puts one request; *out is the answer, to be released. 0, or the exit code with a message printed. */
+int ctl_ask(const char *request, const char *control_path, json_t **out);
+/* Of an answer: the text or "?", the number or 0. */
+const char *ctl_string(const json_t *object, const char *key);
+json_int_t ctl_int(const json_t *object, const char *key);
 
 /* `command`: status, stats or flows. Returns the exit code. */
 int ctl_run(const char *command, const char *control_path, bool as_json);

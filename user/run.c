@@ -8,57 +8,17 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "control.h"
+#include "honour.h"
 #include "log.h"
+#include "logsink.h"
+#include "metrics.h"
+#include "observe.h"
 #include "worker.h"
 
 #define RUN_ERROR_BYTES 512
-/* A line that repeats, whatever causes it, is written this often per second at most. */
-#define RUN_LINES_PER_SECOND 20
-
-static FILE *run_log_file;
-
-static void run_log(enum log_level level, const char *line)
-{
-	static const char *const names[] = {"error", "warn", "info", "debug"};
-	static time_t second;
-	static unsigned int in_second;
-	struct timespec now;
-	struct tm local;
-	char stamp[32];
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	if (now.tv_sec != second) {
-		if (in_second > RUN_LINES_PER_SECOND)
-			fprintf(run_log_file, "... %u lines left out\n", in_second - RUN_LINES_PER_SECOND);
-		second = now.tv_sec;
-		in_second = 0;
-	}
-	/* start-up says much in its first second; only warnings of traffic need the limit */
-	if (++in_second > RUN_LINES_PER_SECOND && level <= LOG_LEVEL_WARN)
-		return;
-	localtime_r(&now.tv_sec, &local);
-	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &local);
-	fprintf(run_log_file, "%s.%03ld %-5s %s\n", stamp, now.tv_nsec / 1000000, names[level], line);
-	fflush(run_log_file);
-}
-
-static int run_open_log(const struct config *config)
-{
-	run_log_file = stderr;
-	if (strcmp(config->log_file, "stderr")) {
-		run_log_file = fopen(config->log_file, "ae");
-		if (!run_log_file) {
-			fprintf(stderr, "socksplice: log file %s: %s\n", config->log_file, strerror(errno));
-			return -errno;
-		}
-	}
-	log_set_sink(run_log, (enum log_level)config->log_level);
-	return 0;
-}
 
 /* Each proxied connection needs a descriptor; packet memory of unprivileged kernels counts as locked. */
 static void run_raise_limits(void)
@@ -104,40 +64,65 @@ static void run_log_ready(const struct config *config, const struct worker *work
 	log_info("ready: TCP goes to upstream %s", config->upstreams[0].name);
 }
 
+/* What looks at the worker, and ends before it. `metrics` listens already, if it is wanted. */
+static int run_serve(const struct config *config, struct control *control, struct worker *worker,
+		     struct metrics *metrics, int stop_fd, int reload_fd)
+{
+	struct observe *observe;
+	bool flush;
+	int err = observe_create(&observe, config, worker);
+
+	if (err) {
+		log_error("the thread that watches the daemon: %s", strerror(-err));
+		return err;
+	}
+	err = metrics_serve(metrics, config, worker, observe);
+	if (err) {
+		log_error("metrics: cannot serve: %s", strerror(-err));
+		observe_destroy(observe);
+		return err;
+	}
+	run_log_ready(config, worker);
+	sd_notify(0, "READY=1");
+	flush = control_serve(control, worker, observe, stop_fd, reload_fd) == CONTROL_END_FLUSH;
+	sd_notify(0, "STOPPING=1");
+	log_info(flush ? "stopping: all connections are reset, programs and pins are removed"
+		       : "stopping: relayed connections are reset, spliced ones live on");
+	metrics_stop(metrics);
+	observe_destroy(observe);
+	worker_stop(worker, flush);
+	return 0;
+}
+
 /* From a control socket on: nothing is touched while another daemon has it. */
-static int run_worker(struct config *config, struct control *control, int stop_fd, int reload_fd)
+static int run_worker(struct config *config, struct control *control, struct metrics *metrics, int stop_fd,
+		      int reload_fd)
 {
 	char error[RUN_ERROR_BYTES] = "";
 	struct worker *worker;
-	bool flush;
+	int err;
 
 	if (worker_create(&worker, config, error, sizeof(error))) {
 		log_error("%s", error);
 		return 1;
 	}
-	if (worker_start(worker, error, sizeof(error))) {
+	err = worker_start(worker, error, sizeof(error));
+	if (err)
 		log_error("%s", error);
-		worker_destroy(worker);
-		return 1;
-	}
-	run_log_ready(config, worker);
-	sd_notify(0, "READY=1");
-	flush = control_serve(control, worker, stop_fd, reload_fd) == CONTROL_END_FLUSH;
-	sd_notify(0, "STOPPING=1");
-	log_info(flush ? "stopping: all connections are reset, programs and pins are removed"
-		       : "stopping: relayed connections are reset, spliced ones live on");
-	worker_stop(worker, flush);
+	else
+		err = run_serve(config, control, worker, metrics, stop_fd, reload_fd);
 	worker_destroy(worker);
-	return 0;
+	return err ? 1 : 0;
 }
 
 int run_daemon(struct config *config, const char *config_path)
 {
 	char error[RUN_ERROR_BYTES] = "";
 	struct control *control;
+	struct metrics *metrics;
 	int stop_fd, reload_fd, code = 1;
 
-	if (run_open_log(config))
+	if (logsink_open(config))
 		return 1;
 	signal(SIGPIPE, SIG_IGN);
 	stop_fd = run_signal_fd(SIGTERM, SIGINT);
@@ -150,7 +135,12 @@ int run_daemon(struct config *config, const char *config_path)
 	if (control_create(&control, config, config_path, error, sizeof(error))) {
 		log_error("%s", error);
 	} else {
-		code = run_worker(config, control, stop_fd, reload_fd);
+		honour_warn();
+		if (metrics_listen(&metrics, config, error, sizeof(error)))
+			log_error("%s", error);
+		else
+			code = run_worker(config, control, metrics, stop_fd, reload_fd);
+		metrics_destroy(metrics);
 		control_destroy(control);
 	}
 	close(stop_fd);

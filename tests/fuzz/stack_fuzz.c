@@ -13,6 +13,7 @@
 
 #include "base.h"
 #include "build.h"
+#include "parse.h"
 #include "stack.h"
 
 #define FRAMES 256
@@ -30,16 +31,18 @@ static struct {
 	struct flow *live[FLOWS];
 	uint8_t ring_room;
 	bool abort_in_callback;
+	bool offload;
 	bool may_shut; /* inputs either end directions or send: sending after the end is the owner's bug */
 } f;
 
-static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len)
+static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes)
 {
 	const uint8_t *packet = frame_data(&f.pool, frame) + off;
 
 	(void)ctx;
 	(void)port;
 	assert(off + len <= FRAME_BYTES && len >= 54);
+	assert(f.offload ? segment_bytes < len : !segment_bytes);
 	if (!f.ring_room)
 		return -EAGAIN;
 	f.ring_room--;
@@ -219,10 +222,27 @@ static void do_owner(struct input *in)
 	}
 	index = frame_get(&f.pool, FRAME_FLOW);
 	if (index != FRAME_NONE)
-		stack_send(f.stack, flow, index, FRAME_PAYLOAD_OFFSET, (uint16_t)(1 + take(in, 2) % 1500), f.now_ns);
+		stack_send(f.stack, flow, index, FRAME_PAYLOAD_OFFSET,
+			   (uint16_t)(1 + take(in, 2) % (FRAME_BYTES - FRAME_PAYLOAD_OFFSET)), f.now_ns);
 }
 
-static void start(void)
+/* By what the packet is, so that the same input is judged alike. */
+static enum stack_judgement on_judge(void *ctx, const struct packet_view *view, bool has_port)
+{
+	(void)ctx;
+	assert(!has_port || view->l4_proto == IPPROTO_TCP || view->l4_proto == IPPROTO_UDP);
+	if (view->l4_proto != IPPROTO_TCP)
+		return view->ip_tos & 1 ? STACK_IGNORE : STACK_REJECT;
+	return view->ip_tos == 3 ? STACK_REJECT : view->ip_tos == 5 ? STACK_IGNORE : STACK_TAKE;
+}
+
+static void on_released(void *ctx, struct flow *flow)
+{
+	(void)ctx;
+	assert(stack_flow_at(f.stack, stack_flow_index(f.stack, flow)) == flow);
+}
+
+static void start(bool offload)
 {
 	static const struct stack_callbacks callbacks = {
 		.transmit = on_transmit,
@@ -232,6 +252,8 @@ static void start(void)
 		.flow_writable = on_event,
 		.flow_closed = on_closed,
 		.flow_syn_again = on_syn_again,
+		.judge = on_judge,
+		.flow_released = on_released,
 	};
 	static const struct stack_settings settings = {
 		.max_flows = FLOWS,
@@ -244,12 +266,13 @@ static void start(void)
 		.send_queue_max_bytes = 1 << 19,
 		.secret = "fuzz",
 	};
-	const struct stack_port port = {.mtu = 1500};
+	const struct stack_port port = {.mtu = 1500, .offload = offload};
 	static uint8_t area[FRAMES * FRAME_BYTES];
 	static struct frame frames[FRAMES];
 
 	memset(&f, 0, sizeof(f));
 	f.now_ns = 1000000000000ull;
+	f.offload = offload;
 	f.ring_room = 255;
 	frame_pool_init(&f.pool, area, frames, FRAMES, FRAME_BYTES);
 	f.stack = stack_create(&settings, &f.pool, &callbacks, f.now_ns);
@@ -260,7 +283,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct input in = {data, len};
 
-	start();
+	start(len & 2);
 	f.may_shut = len & 1;
 	while (in.len) {
 		uint32_t command = take(&in, 1);

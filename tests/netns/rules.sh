@@ -31,6 +31,9 @@ rules="rules:
 # ping_says HOST: how an echo request ends
 ping_says() { in_client ping -n -c 1 -W 0.8 "$1" 2>&1 | grep -o '1 received\|Packet filtered\|administratively prohibited\|Administratively prohibited' | head -n 1; }
 
+# relay_keys: how many relayed flows the kernel knows
+relay_keys() { bpftool -j map dump pinned "$lab_bpf/pin/flow_keys" | jq '[.[] | select((.value | .[0:4]) == ["0xff", "0xff", "0xff", "0xff"])] | length'; }
+
 # tcp_ways LABEL NET: NET is 10.9.0. or fd09::
 tcp_ways() {
 	is "$1: TCP to what no rule exempts is proxied" "$(ask tcp "${2}1" 7000)" proxied
@@ -112,9 +115,12 @@ lab_tcp_keys="accept: early"
 splice_start "$hook" 4 "$rules"
 is "early accept: reject comes before the connection" "$(ask tcp 10.9.0.4 7000)" ECONNREFUSED
 is "early accept: proxied" "$(ask tcp 10.9.0.1 7000)" proxied
+# of what rests in TIME-WAIT
+cmp_ok "a killed daemon leaves keys of relayed flows" "$(relay_keys)" -ge 1
 lab_daemon_stop KILL
 lab_config 10.2.0.2:1080
 lab_daemon_start || exit 1
+is "the next one removes them" "$(relay_keys)" 0
 is "a start without rules: proxied" "$(ask tcp 10.9.0.4 7000)" proxied
 is "and UDP passes" "$(ask udp 10.9.0.4 7000)" direct
 splice_stop

@@ -23,11 +23,24 @@ splice_mode() {
 	tc) lab_interface_keys="hook: tc" ;;
 	*) lab_interface_keys="hook: xdp" ;;
 	esac
-	# links through linkem keep what they need: final checksums, small frames
-	[ -e "/run/netns/$lab_l" ] || in_client ethtool -K c0 gro $gro tx $tx >/dev/null
-	[ -n "${splice_uplink:-}" ] || in_server ethtool -K s0 gro $gro tx $tx >/dev/null
+	# links through linkem keep what they need: final checksums, and frames that GRO does not merge
+	if [ -e "/run/netns/$lab_l" ]; then
+		splice_linkem_end k1 $gro
+	else
+		in_client ethtool -K c0 gro $gro tx $tx >/dev/null
+	fi
+	if [ -n "${splice_uplink:-}" ]; then
+		splice_linkem_end k2 $gro
+	else
+		in_server ethtool -K s0 gro $gro tx $tx >/dev/null
+	fi
 	# the daemon's own ports are not the limit here, nor are the clients'
 	ip netns exec "$lab_c" sysctl -qw net.ipv4.ip_local_port_range="10000 65000" net.ipv4.tcp_tw_reuse=1
+}
+
+splice_linkem_end() {
+	ip -n "$lab_l" link set "$1" gro_max_size 1500
+	ip netns exec "$lab_l" ethtool -K "$1" gro "$2" >/dev/null
 }
 
 # splice_start MODE FAMILY [EXTRA-LINES]: the daemon with the upstream of that family

@@ -143,6 +143,25 @@ interrupted() {
 	splice_stop
 }
 
+# The daemon died between freezing a socket and OPENING: the socket has gone without a word, the entry is PENDING. Too short
+# a moment to hit, so the entry of a living connection, which has no socket either, is made to look so.
+frozen() {
+	local name="$label, frozen"
+	splice_start "$mode" "$family" "tcp: { linger: 500ms }"
+	splice_hold "$target" 5003 1
+	is "$name: a connection" "$held" "holding connections=1 failed=0"
+	lab_daemon_stop KILL
+	"$lab_root/tests/tools/flow_entry.py" "$lab_bpf/pin" phase 0 1
+	is "$name: its server knows nothing" "$(in_server ss -Htn state established "sport = :1080" | wc -l)" 1
+	lab_daemon_start 9>&- || exit 1
+	is "$name: it could not be taken over" "$(lab_stat '.splice | [.adopted, .adopted_unusable] | join(" ")')" "0 1"
+	ok "$name: the server is told" splice_until 2 server_has_none
+	ok "$name: the entry is given back" splice_idle
+	lab_end "$splice_holder"
+	exec 9>&-
+	splice_stop
+}
+
 # Pins of a version that counts its layouts otherwise.
 other_version() {
 	local name="$label, another layout" out
@@ -167,6 +186,7 @@ for mode in "${splice_modes[@]}"; do
 		outlived "killed" KILL
 		outlived "stopped" TERM
 		interrupted
+		frozen
 		flushed "stop --flush" program stop --flush --control "$lab_control"
 		flushed "killed, then stop --flush -c" kill_and_flush
 		other_version

@@ -11,6 +11,7 @@
 
 #define FRAMES 1024
 #define FRAME_BYTES 2048
+#define LARGE_FRAME_BYTES 16384
 #define LINK_NS (5 * REPLAY_MS)
 #define LATE_NS (40 * REPLAY_MS)
 #define CLIENT_RTO_NS (300 * REPLAY_MS)
@@ -342,7 +343,53 @@ static void client_timer(struct replay *r)
 
 /* --- the stack's call-backs --- */
 
-static int on_transmit(void *ctx, uint16_t port, uint32_t index, uint16_t off, uint16_t len)
+/* One packet as it is on the wire. */
+static void transmitted(struct replay *r, const uint8_t *frame, uint16_t len)
+{
+	struct packet_view v;
+
+	assert_int_equal(packet_parse((void *)frame, (void *)(frame + len), &v), DROP_NONE);
+	if (v.l4_proto == 6) {
+		const uint8_t *tcp = frame + v.l4_off;
+		uint16_t l4 = (uint16_t)(len - v.l4_off);
+		const uint8_t *addresses = frame + v.l3_off + (r->settings.ipv6 ? 8 : 12);
+
+		if (r->settings.offload_bytes)
+			assert_int_equal(tcp[16] | tcp[17], 0);
+		else
+			assert_int_equal(finish(sum16(tcp, l4, sum16(addresses, r->settings.ipv6 ? 32 : 8, 6u + l4))),
+					 0);
+		assert_true(v.payload_len + v.tcp_hdr_len - 20 <= r->settings.client_mss || v.tcp_flags & SYN);
+	}
+	if (by_hand) {
+		memcpy(seen_bytes[seen_tail % 256], frame, len < 128 ? len : 128);
+		seen[seen_tail++ % 256] = v;
+	} else if (v.l4_proto == 6) {
+		link_send(r, TO_CLIENT, frame, len);
+	}
+}
+
+/* What the kernel does with a GSO packet: FIN and PSH stay with the last segment. */
+static void cut(struct replay *r, uint8_t *frame, const struct packet_view *v, uint16_t segment_bytes)
+{
+	static uint8_t packet[LARGE_FRAME_BYTES];
+
+	for (uint32_t at = 0; at < v->payload_len; at += segment_bytes) {
+		uint16_t bytes = (uint16_t)MIN(v->payload_len - at, segment_bytes);
+		uint16_t len = (uint16_t)(v->payload_off + bytes);
+
+		memcpy(packet, frame, v->payload_off);
+		memcpy(packet + v->payload_off, frame + v->payload_off + at, bytes);
+		put(packet + v->l3_off + (r->settings.ipv6 ? 4 : 2),
+		    (uint64_t)(len - v->l3_off) - (r->settings.ipv6 ? 40 : 0), 2);
+		put(packet + v->l4_off + 4, v->seq + at, 4);
+		if (at + bytes < v->payload_len)
+			packet[v->l4_off + 13] &= (uint8_t) ~(FIN | 0x08);
+		transmitted(r, packet, len);
+	}
+}
+
+static int on_transmit(void *ctx, uint16_t port, uint32_t index, uint16_t off, uint16_t len, uint16_t segment_bytes)
 {
 	struct replay *r = ctx;
 	uint8_t *frame = frame_data(&r->pool, index) + off;
@@ -350,21 +397,12 @@ static int on_transmit(void *ctx, uint16_t port, uint32_t index, uint16_t off, u
 
 	(void)port;
 	assert_int_equal(packet_parse(frame, frame + len, &v), DROP_NONE);
-	if (v.l4_proto == 6) {
-		const uint8_t *tcp = frame + v.l4_off;
-		uint16_t l4 = (uint16_t)(len - v.l4_off);
-		const uint8_t *addresses = frame + v.l3_off + (r->settings.ipv6 ? 8 : 12);
-
-		assert_int_equal(finish(sum16(tcp, l4, sum16(addresses, r->settings.ipv6 ? 32 : 8, 6u + l4))), 0);
-		assert_true(v.payload_len + v.tcp_hdr_len - 20 <= r->settings.client_mss || v.tcp_flags & SYN);
-	}
+	assert_true(!segment_bytes || (r->settings.offload_bytes && segment_bytes < v.payload_len));
 	frame_tx_start(&r->pool, index);
-	if (by_hand) {
-		memcpy(seen_bytes[seen_tail % 256], frame, len < 128 ? len : 128);
-		seen[seen_tail++ % 256] = v;
-	} else if (v.l4_proto == 6) {
-		link_send(r, TO_CLIENT, frame, len);
-	}
+	if (segment_bytes)
+		cut(r, frame, &v, segment_bytes);
+	else
+		transmitted(r, frame, len);
 	frame_tx_done(&r->pool, index);
 	return 0;
 }
@@ -393,7 +431,7 @@ static void on_established(void *ctx, struct flow *flow)
 	r->established = true;
 	for (uint32_t offset = 0; offset < r->settings.down_bytes && !by_hand;) {
 		uint32_t index = frame_get(&r->pool, FRAME_FLOW);
-		uint16_t most = stack_send_segment_bytes(flow);
+		uint16_t most = r->settings.offload_bytes ? r->settings.offload_bytes : stack_send_segment_bytes(flow);
 		uint16_t bytes =
 			(uint16_t)(r->settings.down_bytes - offset < most ? r->settings.down_bytes - offset : most);
 		uint8_t *data = frame_data(&r->pool, index) + FRAME_PAYLOAD_OFFSET;
@@ -413,7 +451,7 @@ static void on_readable(void *ctx, struct flow *flow)
 	struct iovec iov[64];
 	uint32_t count;
 
-	while (!by_hand && (count = stack_peek(r->stack, flow, 0, iov, 64))) {
+	while (!by_hand && (count = stack_peek(r->stack, flow, 0, iov, UINT32_MAX, 64))) {
 		uint32_t bytes = 0;
 
 		for (uint32_t i = 0; i < count; i++)
@@ -476,7 +514,8 @@ void replay_start(struct replay *r, const struct replay_settings *settings)
 		.send_queue_max_bytes = 1 << 20,
 		.secret = "replay",
 	};
-	const struct stack_port port = {.mtu = 1500};
+	const struct stack_port port = {.mtu = 1500, .offload = settings->offload_bytes};
+	uint32_t frame_bytes = settings->offload_bytes ? LARGE_FRAME_BYTES : FRAME_BYTES;
 
 	memset(r, 0, sizeof(*r));
 	r->settings = *settings;
@@ -484,8 +523,8 @@ void replay_start(struct replay *r, const struct replay_settings *settings)
 	r->fin_at = REPLAY_NONE;
 	r->client_timer_ns = UINT64_MAX;
 	queue_count = queue_order = seen_head = seen_tail = 0;
-	frame_pool_init(&r->pool, calloc(FRAMES, FRAME_BYTES), calloc(FRAMES, sizeof(struct frame)), FRAMES,
-			FRAME_BYTES);
+	frame_pool_init(&r->pool, calloc(FRAMES, frame_bytes), calloc(FRAMES, sizeof(struct frame)), FRAMES,
+			frame_bytes);
 	r->stack = stack_create(&stack_settings, &r->pool, &callbacks, r->now_ns);
 	stack_set_port(r->stack, 0, &port);
 }
@@ -641,7 +680,7 @@ bool replay_readable_is(struct replay *r, uint32_t bytes)
 	uint32_t at = 0;
 	struct iovec iov;
 
-	while (stack_peek(r->stack, r->flow, at, &iov, 1))
+	while (stack_peek(r->stack, r->flow, at, &iov, UINT32_MAX, 1))
 		for (size_t i = 0; i < iov.iov_len; i++, at++)
 			if (((uint8_t *)iov.iov_base)[i] != pattern(TO_STACK, at))
 				return false;

@@ -33,6 +33,8 @@ struct replay_settings {
 	/* GSO: the client's packets hold up to so much (0: 1400), and what is longer than a frame comes in a chain */
 	uint16_t client_segment_bytes;
 	uint16_t chain_frame_bytes; /* payload in each frame of such a chain, up to 1600 */
+	/* GSO the other way: not 0: frames are large, the owner queues so much in each, and the port cuts packets */
+	uint16_t offload_bytes;
 	/* which packet of which direction (counted from 0) the link loses, doubles or delays; REPLAY_NONE: none */
 	uint32_t lose[2], twice[2], late[2];
 	uint32_t lose_every[2]; /* not 0: every so many-th packet is lost */

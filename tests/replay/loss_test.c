@@ -27,10 +27,15 @@ static struct replay_settings variant(int i)
 		s.client_ends_first = true;
 	if (i == 5)
 		s.client_ends_first = s.owner_waits = true;
+	/* packets of several segments, which the port cuts: whole segments in each, and not */
+	if (i >= 6)
+		s.offload_bytes = i == 6 ? 7 * 1448 : 9000;
+	if (i == 8)
+		s.sack = false;
 	return s;
 }
 
-#define VARIANTS 6
+#define VARIANTS 9
 
 static void test_nothing_lost(void **state)
 {
@@ -120,6 +125,8 @@ static void test_small_mss(void **state)
 
 		s.client_mss = sizes[i];
 		replay_run(&r, &s);
+		s.offload_bytes = 9000;
+		replay_run(&r, &s);
 	}
 }
 
@@ -131,6 +138,8 @@ static void test_zero_window(void **state)
 		struct replay_settings s = replay_defaults();
 
 		s.window_opens_ns = seconds * 1000 * REPLAY_MS;
+		replay_run(&r, &s);
+		s.offload_bytes = 9000;
 		replay_run(&r, &s);
 	}
 }
@@ -146,6 +155,8 @@ static void test_small_window(void **state)
 
 		s.client_window = windows[i];
 		s.down_bytes = 5000;
+		replay_run(&r, &s);
+		s.offload_bytes = 4000;
 		replay_run(&r, &s);
 	}
 }

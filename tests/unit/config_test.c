@@ -81,6 +81,9 @@ static const struct {
 	{IFACE UP "tcp: fast\n", "3:6:", "keys with values are expected"},
 	{IFACE UP "tcp: { max-flows: [1] }\n", "3:19:", "a single value is expected"},
 	{IFACE UP "on-down: explode\n", "3:10:", "one of drop | pass is"},
+	{IFACE UP "metrics: 9105\n", "3:10:", "is no address with port"},
+	{IFACE UP "metrics: on\n", "3:10:", "is no address with port"},
+	{IFACE UP "log: { flows: '' }\n", "3:15:", "flows: must not be empty"},
 	{IFACE UP "log: { level: loud }\n", "3:15:", "one of error | warn | info | debug is"},
 	{IFACE UP "performance: { batch_size: 0 }\n", "3:28:", "a number from 1 to 256"},
 	{IFACE UP "performance: { io_uring_entries: 100 }\n", "3:34:", "a power of two from 64 to 4096"},
@@ -219,7 +222,8 @@ static void test_everything(void **state)
 		"/sys/fs/bpf/x\n"
 		"tcp:\n  relay: userspace\n  accept: early\n  connect-timeout: 500ms\n  handshake-timeout: 3s\n"
 		"  idle-timeout: 5m\n  linger: 1s\n  max-flows: 4194304\n  half-open: 100\n  half-open-per-source: 10\n"
-		"control: /tmp/c.sock\nlog: { level: debug, file: /tmp/log }\n"
+		"control: /tmp/c.sock\nlog: { level: debug, file: /tmp/log, flows: /tmp/flows }\n"
+		"metrics: '[::1]:9105'\n"
 		"performance:\n  enable_batch_processing: false\n  enable_cpu_affinity: false\n  enable_simd: false\n"
 		"  enable_ebpf: false\n  enable_memory_pool: true\n  enable_zero_copy: true\n  enable_io_uring: true\n"
 		"  batch_size: 64\n  memory_pool_size: 8192\n  io_uring_entries: 512\n";
@@ -251,6 +255,9 @@ static void test_everything(void **state)
 	assert_int_equal(config.tcp.max_flows, 4194304);
 	assert_int_equal(config.log_level, CONFIG_LOG_DEBUG);
 	assert_string_equal(config.log_file, "/tmp/log");
+	assert_string_equal(config.log_flows, "/tmp/flows");
+	assert_int_equal(config.metrics.port, be16(9105));
+	assert_int_equal(config.metrics.addr.bytes[15], 1);
 	assert_false(config.performance.enable_simd);
 	assert_int_equal(config.performance.batch_size, 64);
 	assert_int_equal(config.performance.io_uring_entries, 512);
@@ -467,18 +474,40 @@ static void test_password_is_not_shown(void **state)
 	assert_null(strstr(error.text, "hunter2"));
 }
 
+/* Where the file says something, and that it does not say the rest. */
+static void test_marks(void **state)
+{
+	static const char text[] = "interfaces: [ { name: a }, { name: b,\n  xsk:   copy } ]\n" UP
+				   "performance: { enable_io_uring: true }\nlog: { level: info }\n";
+	static struct config_marks marks;
+	static struct config config;
+	const struct config_mark *mark;
+	struct config_error error;
+
+	(void)state;
+	assert_int_equal(config_parse_marked(text, strlen(text), "t", &config, &marks, &error), 0);
+	assert_null(config_marks_find(&marks, "xsk", offsetof(struct config, interfaces[0])));
+	mark = config_marks_find(&marks, "xsk", offsetof(struct config, interfaces[1]));
+	assert_non_null(mark);
+	assert_int_equal(mark->line, 2);
+	assert_int_equal(mark->column, 10);
+	mark = config_marks_find(&marks, "enable_io_uring", offsetof(struct config, performance));
+	assert_non_null(mark);
+	assert_int_equal(mark->line, 4);
+	assert_null(config_marks_find(&marks, "enable_ebpf", offsetof(struct config, performance)));
+	/* marks of an earlier file are forgotten */
+	assert_int_equal(config_parse_marked(IFACE UP, strlen(IFACE UP), "t", &config, &marks, &error), 0);
+	assert_null(config_marks_find(&marks, "xsk", offsetof(struct config, interfaces[1])));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_broken),
-		cmocka_unit_test(test_smallest),
-		cmocka_unit_test(test_everything),
-		cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_limits_of_rules),
-		cmocka_unit_test(test_differences),
-		cmocka_unit_test(test_dns),
-		cmocka_unit_test(test_missing_file),
-		cmocka_unit_test(test_password_is_not_shown),
+		cmocka_unit_test(test_broken),       cmocka_unit_test(test_marks),
+		cmocka_unit_test(test_smallest),     cmocka_unit_test(test_everything),
+		cmocka_unit_test(test_rules),        cmocka_unit_test(test_limits_of_rules),
+		cmocka_unit_test(test_differences),  cmocka_unit_test(test_dns),
+		cmocka_unit_test(test_missing_file), cmocka_unit_test(test_password_is_not_shown),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

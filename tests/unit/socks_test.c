@@ -72,6 +72,18 @@ static void test_connect_name(void **state)
 	assert_memory_equal(out + 258, "\x00\x50", 2);
 }
 
+/* RFC 1928 section 4: CMD 3, DST all zero when the client does not know yet where it will send from */
+static void test_associate(void **state)
+{
+	static const uint8_t want[] = {5, 3, 0, 1, 0, 0, 0, 0, 0, 0};
+	const struct endpoint unknown = {.addr = addr_from_ipv4(0)};
+	uint8_t out[SOCKS_CONNECT_MAX_BYTES];
+
+	(void)state;
+	assert_int_equal(socks_build_associate(out, &unknown), sizeof(want));
+	assert_memory_equal(out, want, sizeof(want));
+}
+
 /* Feeds `bytes` in pieces of `step` until an event other than MORE. */
 static enum socks_event feed(struct socks_handshake *handshake, const char *bytes, size_t len, size_t step, size_t *pos)
 {
@@ -206,6 +218,7 @@ int main(void)
 		cmocka_unit_test(test_auth),
 		cmocka_unit_test(test_connect),
 		cmocka_unit_test(test_connect_name),
+		cmocka_unit_test(test_associate),
 		cmocka_unit_test(test_exchange_in_pieces),
 		cmocka_unit_test(test_reply_address_types),
 		cmocka_unit_test(test_wants),

@@ -39,13 +39,14 @@ static uint64_t now = 1000 * SECOND;
 static uint32_t busy[FRAMES], busy_count;
 static uint64_t opened, closed;
 
-static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len)
+static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes)
 {
 	uint8_t *packet = frame_data(&pool, frame) + off;
 	struct packet_view view;
 
 	(void)ctx;
 	(void)port;
+	assert_int_equal(segment_bytes, 0);
 	if (rand() % 8 == 0)
 		return -EAGAIN;
 	assert_int_equal(packet_parse(packet, packet + len, &view), DROP_NONE);

@@ -43,10 +43,11 @@ static struct {
 	uint16_t packet_bytes;
 } t;
 
-static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len)
+static int on_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes)
 {
 	(void)ctx;
 	(void)port;
+	assert_int_equal(segment_bytes, 0);
 	if (t.ring_full)
 		return -EAGAIN;
 	memcpy(t.packet, frame_data(&t.pool, frame) + off, len);

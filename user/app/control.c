@@ -19,17 +19,24 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "config_scalar.h"
 #include "control_json.h"
+#include "control_top.h"
 #include "log.h"
+#include "logsink.h"
+#include "observe.h"
+#include "record.h"
 #include "reload.h"
 
 #define CONTROL_TIMEOUT_MS 5000
 #define CONTROL_FLOWS_PER_READ 256
+#define CONTROL_OUT_BYTES 16384
 
 struct control {
 	struct config *config;
 	const char *config_path;
 	struct worker *worker;
+	struct observe *observe;
 	int listen_fd;
 	bool ending;
 	enum control_end end;
@@ -38,6 +45,9 @@ struct control {
 struct control_client {
 	int fd, stop_fd;
 	int64_t deadline_ms;
+	/* an answer is made of many small pieces; a system call for each would be most of the work */
+	char out[CONTROL_OUT_BYTES];
+	size_t out_bytes;
 };
 
 static int64_t control_now_ms(void)
@@ -63,12 +73,15 @@ enum control_request control_parse(const char *line, size_t bytes)
 		[CONTROL_STATUS] = "status",         [CONTROL_STATS] = "stats",
 		[CONTROL_FLOWS] = "flows",           [CONTROL_STOP] = "stop",
 		[CONTROL_STOP_FLUSH] = "stop-flush", [CONTROL_TRACE] = "trace",
-		[CONTROL_TRACE_READ] = "trace-read", [CONTROL_RELOAD] = "reload",
+		[CONTROL_TRACE_READ] = "trace-read", [CONTROL_TOP] = "top",
+		[CONTROL_RELOAD] = "reload",
 	};
-	static const char trace_of[] = "trace ";
+	static const char trace_of[] = "trace ", top_of[] = "top ";
 
 	if (bytes > sizeof(trace_of) - 1 && !memcmp(line, trace_of, sizeof(trace_of) - 1))
 		return CONTROL_TRACE;
+	if (bytes > sizeof(top_of) - 1 && !memcmp(line, top_of, sizeof(top_of) - 1))
+		return CONTROL_TOP;
 	for (int i = 0; i < CONTROL_INVALID; i++)
 		if (bytes == strlen(names[i]) && !memcmp(line, names[i], bytes))
 			return (enum control_request)i;
@@ -154,10 +167,8 @@ void control_destroy(struct control *control)
 	free(control);
 }
 
-static int control_write(const char *data, size_t bytes, void *ctx)
+static int control_send(const struct control_client *client, const char *data, size_t bytes)
 {
-	const struct control_client *client = ctx;
-
 	while (bytes) {
 		ssize_t sent;
 
@@ -171,6 +182,28 @@ static int control_write(const char *data, size_t bytes, void *ctx)
 			bytes -= (size_t)sent;
 		}
 	}
+	return 0;
+}
+
+static int control_flush(struct control_client *client)
+{
+	size_t bytes = client->out_bytes;
+
+	client->out_bytes = 0;
+	return control_send(client, client->out, bytes);
+}
+
+/* For jansson: 0, or -1 when the client does not take it. */
+static int control_write(const char *data, size_t bytes, void *ctx)
+{
+	struct control_client *client = ctx;
+
+	if (client->out_bytes + bytes > sizeof(client->out) && control_flush(client))
+		return -1;
+	if (bytes > sizeof(client->out))
+		return control_send(client, data, bytes);
+	memcpy(client->out + client->out_bytes, data, bytes);
+	client->out_bytes += bytes;
 	return 0;
 }
 
@@ -188,17 +221,18 @@ static void control_answer_error(struct control_client *client, const char *text
 
 static void control_answer_stats(struct control *control, struct control_client *client, enum control_request request)
 {
-	struct worker_stats *stats = calloc(1, sizeof(*stats));
+	struct observe_report *report = malloc(sizeof(*report));
 
-	if (!stats)
+	if (!report)
 		return;
-	if (worker_read_stats(control->worker, stats))
-		control_answer_error(client, "the data path does not answer");
+	observe_read(control->observe, report);
+	if (!report->facts.answers)
+		control_answer_error(client, "not working: the data path does not answer");
 	else
 		control_answer(client, request == CONTROL_STATUS
-					       ? control_json_status(control->config, control->worker, stats)
-					       : control_json_stats(stats));
-	free(stats);
+					       ? control_json_status(control->config, control->worker, report)
+					       : control_json_stats(control->worker, &report->stats));
+	free(report);
 }
 
 /* One element after the other: memory does not grow with the number of flows. */
@@ -278,6 +312,45 @@ static void control_answer_trace_read(struct control *control, struct control_cl
 	free(trace);
 }
 
+/* `line` is the request without its end: "top" or "top N". */
+static void control_answer_top(struct control *control, struct control_client *client, const char *line, size_t bytes)
+{
+	uint32_t count = CONTROL_TOP_DEFAULT;
+	json_t *answer;
+
+	if (bytes > sizeof("top")) {
+		char text[CONTROL_REQUEST_BYTES];
+
+		snprintf(text, sizeof(text), "%.*s", (int)(bytes - sizeof("top")), line + sizeof("top"));
+		if (!config_scalar_uint(text, &count) || !count || count > CONTROL_TOP_MAX) {
+			control_answer_error(client, "top: a number from 1 to 100 is expected");
+			return;
+		}
+	}
+	if (control_top(control->worker, count, &answer))
+		control_answer_error(client, "the data path does not answer");
+	else
+		control_answer(client, answer);
+}
+
+/* The files of the log may have been rotated. */
+static void control_reopen(struct control *control)
+{
+	struct record *record = worker_record(control->worker);
+	int err = logsink_reopen();
+
+	if (err)
+		log_warn("log.file: cannot open %s again: %s", control->config->log_file, strerror(-err));
+	if (record)
+		record_reopen(record);
+}
+
+static void control_answer_reload(struct control *control, struct control_client *client)
+{
+	control_reopen(control);
+	control_answer(client, reload_apply(control->config, control->config_path, control->worker));
+}
+
 static void control_handle(struct control *control, struct control_client *client)
 {
 	char line[CONTROL_REQUEST_BYTES];
@@ -298,7 +371,8 @@ static void control_handle(struct control *control, struct control_client *clien
 	}
 	request = end ? control_parse(line, (size_t)(end - line)) : CONTROL_INVALID;
 	if (request == CONTROL_INVALID)
-		control_answer_error(client, "unknown request; status, stats, flows, stop, reload and trace are known");
+		control_answer_error(client,
+				     "unknown request; status, stats, flows, top, stop, reload and trace are known");
 	else if (request == CONTROL_FLOWS)
 		control_answer_flows(control, client);
 	else if (request == CONTROL_STOP || request == CONTROL_STOP_FLUSH)
@@ -306,9 +380,11 @@ static void control_handle(struct control *control, struct control_client *clien
 	else if (request == CONTROL_TRACE)
 		control_answer_trace(control, client, line, (size_t)(end - line));
 	else if (request == CONTROL_RELOAD)
-		control_answer(client, reload_apply(control->config, control->config_path, control->worker));
+		control_answer_reload(control, client);
 	else if (request == CONTROL_TRACE_READ)
 		control_answer_trace_read(control, client);
+	else if (request == CONTROL_TOP)
+		control_answer_top(control, client, line, (size_t)(end - line));
 	else
 		control_answer_stats(control, client, request);
 }
@@ -317,17 +393,21 @@ static void control_reload_by_signal(struct control *control, int reload_fd)
 {
 	struct signalfd_siginfo info;
 
-	if (read(reload_fd, &info, sizeof(info)) == sizeof(info))
-		json_decref(reload_apply(control->config, control->config_path, control->worker));
+	if (read(reload_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	control_reopen(control);
+	json_decref(reload_apply(control->config, control->config_path, control->worker));
 }
 
-enum control_end control_serve(struct control *control, struct worker *worker, int stop_fd, int reload_fd)
+enum control_end control_serve(struct control *control, struct worker *worker, struct observe *observe, int stop_fd,
+			       int reload_fd)
 {
 	struct pollfd fds[3] = {{.fd = control->listen_fd, .events = POLLIN},
 				{.fd = stop_fd, .events = POLLIN},
 				{.fd = reload_fd, .events = POLLIN}};
 
 	control->worker = worker;
+	control->observe = observe;
 	while (!control->ending) {
 		struct control_client client = {.stop_fd = stop_fd};
 
@@ -352,6 +432,7 @@ enum control_end control_serve(struct control *control, struct worker *worker, i
 		}
 		client.deadline_ms = control_now_ms() + CONTROL_TIMEOUT_MS;
 		control_handle(control, &client);
+		control_flush(&client);
 		close(client.fd);
 	}
 	return control->end;

@@ -2,8 +2,8 @@
 /*
  * The control socket: a person's or a script's window into the running
  * daemon. One request of one line per connection (`status`, `stats`, `flows`,
- * `stop`, `stop-flush`, `trace` [ADDRESS], `trace-read`, `reload`), answered by
- * one JSON text. Served on the main thread; only root may connect.
+ * `stop`, `stop-flush`, `trace` [ADDRESS], `trace-read`, `top` [N], `reload`),
+ * answered by one JSON text. Served on the main thread; only root may connect.
  */
 #ifndef SOCKSPLICE_CONTROL_H
 #define SOCKSPLICE_CONTROL_H
@@ -13,6 +13,7 @@
 
 #include "config.h"
 
+struct observe;
 struct worker;
 struct control;
 
@@ -26,6 +27,7 @@ enum control_request {
 	CONTROL_STOP_FLUSH,
 	CONTROL_TRACE, /* may be followed by a blank and an address */
 	CONTROL_TRACE_READ,
+	CONTROL_TOP, /* may be followed by a blank and a number */
 	CONTROL_RELOAD,
 	CONTROL_INVALID
 };
@@ -43,9 +45,11 @@ int control_create(struct control **out, struct config *config, const char *conf
 		   uint32_t error_bytes);
 /*
  * Serves requests about `worker` until `stop_fd` is readable, or a request asks for the end. Until then they wait. A
- * signal that `reload_fd` (a signalfd) brings reads `config_path` again, as the request does.
+ * signal that `reload_fd` (a signalfd) brings reads `config_path` again, as the request does, and opens the log and
+ * `log.flows` again.
  */
-enum control_end control_serve(struct control *control, struct worker *worker, int stop_fd, int reload_fd);
+enum control_end control_serve(struct control *control, struct worker *worker, struct observe *observe, int stop_fd,
+			       int reload_fd);
 void control_destroy(struct control *control);
 
 #endif

@@ -1,31 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #include "control_json.h"
 
-#include <arpa/inet.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "addr_text.h"
+#include "honour.h"
+#include "observe_json.h"
+
 #define SET(object, key, value) json_object_set_new(object, key, json_integer((json_int_t)(value)))
-
-static void control_format_endpoint(const struct endpoint *endpoint, char *out, size_t bytes)
-{
-	char text[INET6_ADDRSTRLEN];
-
-	if (addr_is_ipv4(&endpoint->addr)) {
-		inet_ntop(AF_INET, &endpoint->addr.words[3], text, sizeof(text));
-		snprintf(out, bytes, "%s:%u", text, be16(endpoint->port));
-	} else {
-		inet_ntop(AF_INET6, endpoint->addr.bytes, text, sizeof(text));
-		snprintf(out, bytes, "[%s]:%u", text, be16(endpoint->port));
-	}
-}
 
 static json_t *control_json_endpoint(const struct endpoint *endpoint)
 {
-	char text[INET6_ADDRSTRLEN + 10];
+	char text[ADDR_TEXT_BYTES];
 
-	control_format_endpoint(endpoint, text, sizeof(text));
+	addr_text_endpoint(endpoint, text);
 	return json_string(text);
 }
 
@@ -48,8 +37,11 @@ static json_t *control_json_interfaces(const struct worker *worker)
 
 static json_t *control_json_fallbacks(const struct worker *worker, const struct worker_stats *stats)
 {
+	const struct honour_report *asked = honour_kept();
 	json_t *list = json_array();
 
+	for (uint32_t i = 0; i < asked->count; i++)
+		json_array_append_new(list, json_string(asked->lacks[i].text));
 	if (!stats->frames.huge_pages)
 		json_array_append_new(list, json_string("packet memory: normal pages (no huge pages free)"));
 	if (!stats->uring.defer_taskrun)
@@ -71,8 +63,10 @@ static json_t *control_json_flow_counts(const struct worker_stats *stats)
 			 "relaying", (int)stats->bridge_gauges.relaying, "spliced", (int)stats->splice_gauges.live);
 }
 
-json_t *control_json_status(const struct config *config, const struct worker *worker, const struct worker_stats *stats)
+json_t *control_json_status(const struct config *config, const struct worker *worker,
+			    const struct observe_report *report)
 {
+	const struct worker_stats *stats = &report->stats;
 	json_t *root = json_object();
 
 	json_object_set_new(root, "version", json_string(SOCKSPLICE_VERSION));
@@ -91,6 +85,7 @@ json_t *control_json_status(const struct config *config, const struct worker *wo
 	json_object_set_new(root, "flows", control_json_flow_counts(stats));
 	json_object_set_new(root, "simd", json_string(stats->simd));
 	json_object_set_new(root, "fallbacks", control_json_fallbacks(worker, stats));
+	observe_json_status(root, config, report);
 	return root;
 }
 
@@ -223,6 +218,9 @@ static json_t *control_json_splice(const struct worker_stats *stats)
 	SET(group, "live_now", stats->splice_gauges.live);
 	SET(group, "entries_in_use", stats->splice_gauges.in_use);
 	SET(group, "entries_total", stats->splice_gauges.entries);
+	SET(group, "entries_peak", stats->splice_gauges.peak);
+	SET(group, "rate_up", stats->splice_gauges.rate_up);
+	SET(group, "rate_down", stats->splice_gauges.rate_down);
 	SET(group, "ports_in_use", stats->splice_gauges.ports_in_use);
 	SET(group, "ports_total", stats->splice_gauges.ports_total);
 	SET(group, "ports_exhausted", stats->splice_gauges.ports_exhausted);
@@ -253,7 +251,7 @@ static json_t *control_json_dns(const struct worker_stats *stats)
 	return group;
 }
 
-json_t *control_json_stats(const struct worker_stats *stats)
+json_t *control_json_stats(struct worker *worker, const struct worker_stats *stats)
 {
 	json_t *root = json_object();
 
@@ -268,8 +266,8 @@ json_t *control_json_stats(const struct worker_stats *stats)
 	json_object_set_new(root, "uring", control_json_uring(&stats->uring));
 	json_object_set_new(root, "xsk", control_json_xsk(&stats->xsk));
 	json_object_set_new(root, "tap", control_json_tap(&stats->tap));
-	if (stats->has_dns)
-		json_object_set_new(root, "dns", control_json_dns(stats));
+	json_object_set_new(root, "dns", control_json_dns(stats));
+	observe_json_groups(root, worker, stats);
 	return root;
 }
 
@@ -293,7 +291,7 @@ static json_t *control_json_spliced(const struct worker_flow_row *row, uint64_t 
 	SET(flow, "rate_to_client", splice->rate_down);
 	SET(flow, "client_rtt_us", splice->client_rtt_us);
 	SET(flow, "upstream_rtt_us", splice->upstream_rtt_us);
-	SET(flow, "source_port", splice->source_port);
+	json_object_set_new(flow, "source", control_json_endpoint(&splice->source));
 	json_object_set_new(flow, "adopted", json_boolean(splice->adopted));
 	SET(flow, "age_ms", (now_ns - splice->created_ns) / 1000000);
 	return flow;
@@ -318,6 +316,10 @@ json_t *control_json_flow(const struct worker_flow_row *row, uint64_t now_ns)
 		json_object_set_new(flow, "not_spliced", json_string(row->not_spliced));
 	SET(flow, "bytes_from_client", row->flow.bytes_from_client);
 	SET(flow, "bytes_to_client", row->flow.bytes_to_client);
+	SET(flow, "packets_from_client", row->flow.packets_from_client);
+	SET(flow, "packets_to_client", row->flow.packets_to_client);
+	SET(flow, "rate_from_client", row->rates[FLOW_UP]);
+	SET(flow, "rate_to_client", row->rates[FLOW_DOWN]);
 	SET(flow, "age_ms", (now_ns - row->flow.created_ns) / 1000000);
 	SET(flow, "srtt_us", row->flow.srtt_us);
 	SET(flow, "cwnd_bytes", row->flow.cwnd_bytes);

@@ -6,11 +6,13 @@
 #include <jansson.h>
 
 #include "config.h"
+#include "observe.h"
 #include "worker.h"
 
 /* Each returns a new reference, or NULL when memory is out. */
-json_t *control_json_status(const struct config *config, const struct worker *worker, const struct worker_stats *stats);
-json_t *control_json_stats(const struct worker_stats *stats);
+json_t *control_json_status(const struct config *config, const struct worker *worker,
+			    const struct observe_report *report);
+json_t *control_json_stats(struct worker *worker, const struct worker_stats *stats);
 json_t *control_json_trace(const struct trace *trace);
 json_t *control_json_flow(const struct worker_flow_row *row, uint64_t now_ns);
 

@@ -18,6 +18,7 @@
 #include "csum.h"
 #include "log.h"
 #include "faults.h"
+#include "record.h"
 #include "reserve.h"
 #include "route.h"
 
@@ -193,17 +194,25 @@ static int worker_create_dns(struct worker *worker, char *error, uint32_t error_
 	return err ? err : worker_check_mapped(worker, error, error_bytes);
 }
 
+/* Of a frame's room for payload, what holds whole segments; a segment that fits none is cut by the stack. */
+static uint16_t worker_buffer_bytes(const struct worker *worker, uint32_t segment_bytes)
+{
+	uint32_t room = worker->umem.pool.frame_bytes - FRAME_PAYLOAD_OFFSET;
+
+	return (uint16_t)(segment_bytes < room ? room - room % segment_bytes : room);
+}
+
 static int worker_create_services(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	const struct config *config = worker->config;
-	uint16_t mtu = (uint16_t)worker->ports[0].mtu;
+	uint32_t mtu = worker->ports[0].mtu;
 	struct bridge_settings settings = {
 		.config = config,
 		.uring = &worker->uring,
 		.pool = &worker->umem.pool,
 		.bpf = worker->bpf,
-		.segment_bytes = {(uint16_t)(mtu - TCP_IPV4_HEADER_BYTES - TCP_TIMESTAMP_BYTES),
-				  (uint16_t)(mtu - TCP_IPV6_HEADER_BYTES - TCP_TIMESTAMP_BYTES)},
+		.buffer_bytes = {worker_buffer_bytes(worker, mtu - TCP_IPV4_HEADER_BYTES - TCP_TIMESTAMP_BYTES),
+				 worker_buffer_bytes(worker, mtu - TCP_IPV6_HEADER_BYTES - TCP_TIMESTAMP_BYTES)},
 		.ctx = worker,
 		.flush_transmissions = worker_flush,
 		.port_of = worker_port_of,
@@ -211,7 +220,16 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	};
 	/* for tests of the path that kernels before 6.10 take */
 	bool allow_bundle = !getenv("SOCKSPLICE_NO_RECV_BUNDLE");
-	int err = uring_create(&worker->uring, config->performance.io_uring_entries, allow_bundle);
+	int err;
+
+	if (config->log_flows[0]) {
+		err = record_create(&worker->record, config->log_flows);
+		if (err)
+			return worker_fail(error, error_bytes, err, "log.flows:", config->log_flows);
+		worker->recorder = (struct flow_recorder){.ctx = worker->record, .put = record_put};
+		settings.recorder = &worker->recorder;
+	}
+	err = uring_create(&worker->uring, config->performance.io_uring_entries, allow_bundle);
 
 	if (err)
 		return worker_fail(error, error_bytes, err,
@@ -392,12 +410,18 @@ void worker_destroy(struct worker *worker)
 	if (worker->netlink_fd >= 0)
 		close(worker->netlink_fd);
 	worker_mailbox_destroy(worker);
+	record_destroy(worker->record);
 	free(worker);
 }
 
 uint32_t worker_port_count(const struct worker *worker)
 {
 	return worker->port_count;
+}
+
+struct record *worker_record(const struct worker *worker)
+{
+	return worker->record;
 }
 
 const struct worker_port *worker_port(const struct worker *worker, uint32_t index)

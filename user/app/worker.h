@@ -18,6 +18,7 @@
 #include "stack.h"
 
 struct worker;
+struct record;
 
 /* One LAN interface as it was set up; constant after worker_create(). */
 struct worker_port {
@@ -46,6 +47,15 @@ struct worker_frames {
 struct worker_uring {
 	bool defer_taskrun, recv_bundle;
 	uint64_t submits, completions, waits;
+	uint32_t entries, queued, peak; /* of the submission queue */
+	uint64_t full;
+};
+
+/* How many packets the ports gave at once. */
+struct worker_batch {
+	uint32_t limit, last, peak;
+	uint64_t batches, packets; /* of those that were not empty */
+	uint64_t full;             /* the limit ended the batch, more was waiting */
 };
 
 struct worker_xsk {
@@ -70,12 +80,18 @@ struct worker_stats {
 	struct worker_tap tap;
 	struct splice_counters splice;
 	struct splice_gauges splice_gauges;
-	bool has_dns; /* else the next two are zero */
-	struct dns_counters dns;
+	struct dns_counters dns; /* zero without mapped DNS, as the next */
 	struct dns_gauges dns_gauges;
 	uint64_t bpf[PACKET_COUNTER_COUNT];
-	const char *simd; /* name of the checksum routine in use */
+	struct worker_batch batch;
+	struct bridge_health health;
+	char uplink[IFNAMSIZ]; /* empty: none was found */
+	bool routed;           /* there is a way to the upstream */
+	const char *simd;      /* name of the checksum routine in use */
 };
+
+/* Slots looked at per question about rates. */
+#define WORKER_RATES_PER_READ 2048
 
 struct worker_flow_row {
 	bool spliced;
@@ -83,8 +99,16 @@ struct worker_flow_row {
 	struct flow_info flow;      /* ... else this */
 	const char *upstream_state; /* bridge state name, static */
 	const char *not_spliced;    /* why it is relayed, static; NULL: it is on its way to the kernel */
+	uint64_t rates[2];          /* of relayed ones: bytes a second by direction */
 	char upstream[64];
 	char name[DNS_TEXT_BYTES]; /* that the client asked for; empty: it went to an address */
+};
+
+/* A flow that has carried something lately. */
+struct worker_flow_rate {
+	uint32_t slot;
+	struct addr client;
+	uint64_t rates[2]; /* payload bytes a second by direction: FLOW_UP, FLOW_DOWN */
 };
 
 /*
@@ -103,6 +127,8 @@ void worker_destroy(struct worker *worker);
 
 uint32_t worker_port_count(const struct worker *worker);
 const struct worker_port *worker_port(const struct worker *worker, uint32_t index);
+/* Where ends of flows are recorded; NULL: nowhere. */
+struct record *worker_record(const struct worker *worker);
 
 /* Asks the thread for a consistent snapshot. 0, or -ETIMEDOUT when it does not answer within 2 s. */
 int worker_read_stats(struct worker *worker, struct worker_stats *out);
@@ -111,6 +137,14 @@ int worker_read_stats(struct worker *worker, struct worker_stats *out);
  * or -ETIMEDOUT. Between calls flows come and go; one call is consistent.
  */
 int worker_read_flows(struct worker *worker, uint32_t *cursor, struct worker_flow_row *rows, uint32_t max);
+
+/*
+ * The same for rates, which is much less work: flows without traffic are left out. `max` is at least
+ * WORKER_RATES_PER_READ.
+ */
+int worker_read_rates(struct worker *worker, uint32_t *cursor, struct worker_flow_rate *rates, uint32_t max);
+/* The flow in this slot, if it is still the one of that client. 1, 0, or -ETIMEDOUT. */
+int worker_read_flow(struct worker *worker, const struct worker_flow_rate *flow, struct worker_flow_row *row);
 
 /* What a reload changes while packets are served. */
 struct worker_change {

@@ -21,6 +21,10 @@
 #define WORKER_TX_RETRY_NS 200000
 /* Of all frames, what reception from upstreams leaves free for packets of clients and for our own segments. */
 #define WORKER_RESERVE_SHARE 8
+/* What a TAP brings in one turn is passed on while it is in the CPU's own cache; the rest waits in the kernel. */
+#define WORKER_TAP_BYTES_PER_TURN (256u << 10)
+/* Acknowledgements are short: all that wait are taken before timers run, or these would take them for lost. */
+#define WORKER_PACKETS_PER_TURN 1024
 #define WORKER_COMPLETIONS_PER_STRETCH 128
 #define WORKER_COMPLETIONS_PER_TURN 4096
 #define WORKER_STOP_LIMIT_NS 700000000ull
@@ -34,12 +38,12 @@ uint64_t worker_now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
-int worker_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len)
+int worker_transmit(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes)
 {
 	struct worker *worker = ctx;
 
 	if (worker->ports[port].hook == CONFIG_HOOK_TC)
-		return tap_transmit(&worker->taps[port], frame, off, len);
+		return tap_transmit(&worker->taps[port], frame, off, len, segment_bytes);
 	return xsk_transmit(&worker->sockets[worker->first_socket[port]], frame, off, len);
 }
 
@@ -75,7 +79,9 @@ void worker_update_topology(struct worker *worker)
 			log_warn("%s: MTU %u is too large for the frames in use; restart to use it", now.name, now.mtu);
 			now.mtu = worker->ports[i].mtu;
 		}
-		port = (struct stack_port){.mtu = (uint16_t)now.mtu, .partial_checksum_ok = now.is_virtual};
+		port = (struct stack_port){.mtu = (uint16_t)now.mtu,
+					   .partial_checksum_ok = now.is_virtual,
+					   .offload = worker->ports[i].hook == CONFIG_HOOK_TC};
 		memcpy(port.mac, now.mac, sizeof(port.mac));
 		stack_set_port(worker->stack, (uint16_t)i, &port);
 	}
@@ -121,37 +127,66 @@ static void worker_watch_all(struct worker *worker)
 		worker_watch(worker, WORKER_OP_DNS, 0, dns_service_fd(worker->dns));
 }
 
+uint32_t worker_batch_limit(const struct worker *worker)
+{
+	return worker->config->performance.enable_batch_processing ? worker->config->performance.batch_size : 1;
+}
+
+static void worker_count_batch(struct worker_batch *batch, uint32_t count, uint32_t limit)
+{
+	if (!count)
+		return;
+	batch->last = count;
+	batch->peak = MAX(batch->peak, count);
+	batch->batches++;
+	batch->packets += count;
+	batch->full += count == limit;
+}
+
 static uint32_t worker_receive_tap(struct worker *worker, uint32_t index, uint32_t batch, uint64_t now_ns)
 {
 	struct tap_packet packets[WORKER_MAX_BATCH];
-	uint32_t count = tap_receive(&worker->taps[index], packets, batch);
+	uint32_t total = 0, bytes = 0, count;
 
-	for (uint32_t j = 0; j < count; j++)
-		stack_input_chain(worker->stack, (uint16_t)index, packets[j].frame, packets[j].bytes,
-				  packets[j].checksum_ok, now_ns);
-	worker->tap_more[index] = count == batch;
-	return count;
+	do {
+		count = tap_receive(&worker->taps[index], packets, batch, WORKER_TAP_BYTES_PER_TURN - bytes);
+		for (uint32_t j = 0; j < count; j++) {
+			bytes += packets[j].bytes;
+			stack_input_chain(worker->stack, (uint16_t)index, packets[j].frame, packets[j].bytes,
+					  packets[j].checksum_ok, now_ns);
+		}
+		worker_count_batch(&worker->batch, count, batch);
+		total += count;
+	} while (count == batch && bytes < WORKER_TAP_BYTES_PER_TURN && total < WORKER_PACKETS_PER_TURN);
+	worker->tap_more[index] = count == batch || bytes >= WORKER_TAP_BYTES_PER_TURN;
+	return total;
+}
+
+static uint32_t worker_receive_xsk(struct worker *worker, uint32_t index, uint32_t batch, uint64_t now_ns)
+{
+	struct xsk_packet packets[WORKER_MAX_BATCH];
+	uint32_t total = 0, count;
+
+	do {
+		count = xsk_receive(&worker->sockets[index], packets, batch);
+		for (uint32_t j = 0; j < count; j++)
+			stack_input(worker->stack, worker->socket_port[index], packets[j].frame, packets[j].off,
+				    packets[j].len, now_ns);
+		worker_count_batch(&worker->batch, count, batch);
+		total += count;
+	} while (count == batch && total < WORKER_PACKETS_PER_TURN);
+	return total;
 }
 
 static uint32_t worker_receive(struct worker *worker, uint64_t now_ns)
 {
-	struct xsk_packet packets[WORKER_MAX_BATCH];
-	uint32_t batch =
-		worker->config->performance.enable_batch_processing ? worker->config->performance.batch_size : 1;
-	uint32_t total = 0;
+	uint32_t batch = worker_batch_limit(worker), total = 0;
 
 	for (uint32_t i = 0; i < worker->port_count; i++)
 		if (worker->ports[i].hook == CONFIG_HOOK_TC)
 			total += worker_receive_tap(worker, i, batch, now_ns);
-
-	for (uint32_t i = 0; i < worker->socket_count; i++) {
-		uint32_t count = xsk_receive(&worker->sockets[i], packets, batch);
-
-		for (uint32_t j = 0; j < count; j++)
-			stack_input(worker->stack, worker->socket_port[i], packets[j].frame, packets[j].off,
-				    packets[j].len, now_ns);
-		total += count;
-	}
+	for (uint32_t i = 0; i < worker->socket_count; i++)
+		total += worker_receive_xsk(worker, i, batch, now_ns);
 	return total;
 }
 
@@ -270,7 +305,7 @@ static void worker_sleep(struct worker *worker, uint64_t now_ns, bool tx_pending
 		until = dns_service_next_timer_ns(worker->dns);
 	if (tx_pending && until > now_ns + WORKER_TX_RETRY_NS)
 		until = now_ns + WORKER_TX_RETRY_NS;
-	if (until <= now_ns || worker_has_input(worker))
+	if (until <= now_ns || worker_has_input(worker) || bridge_has_work(worker->bridge))
 		uring_submit(&worker->uring);
 	else
 		uring_wait(&worker->uring, until == UINT64_MAX ? UINT64_MAX : until - now_ns);

@@ -8,9 +8,6 @@
  *         program
  *   xdp   rewritten by XDP, what    redirected into AF_XDP sockets
  *         XDP cannot do by tc
- *
- * `auto` takes tc for virtual devices: their packets come from local senders
- * as 64 KB with a partial checksum, and native XDP would cost that.
  */
 #include "worker_priv.h"
 
@@ -19,11 +16,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hook.h"
 #include "log.h"
 #include "netdev.h"
 
 /* Of all frames, at most this share waits in fill rings for packets of clients. */
 #define WORKER_FILL_SHARE 4
+#define WORKER_LARGE_FRAME_BYTES 16384
+#define WORKER_LARGE_FRAMES_MIN 2048
 #define WORKER_TAP_NAME "sockspl%d"
 
 int worker_fail(char *error, uint32_t error_bytes, int err, const char *what, const char *name)
@@ -34,30 +34,6 @@ int worker_fail(char *error, uint32_t error_bytes, int err, const char *what, co
 
 /* --- reading and deciding --- */
 
-static void worker_choose_hook(struct worker *worker, uint32_t index)
-{
-	const struct config_interface *config = &worker->config->interfaces[index];
-	struct worker_port *port = &worker->ports[index];
-	const struct topo_interface *topo = &worker->topo[index];
-
-	port->hook = config->hook;
-	if (config->attach == CONFIG_ATTACH_EXTERNAL) {
-		port->hook = CONFIG_HOOK_XDP;
-		port->hook_reason = "attach: external";
-	} else if (config->hook != CONFIG_HOOK_AUTO) {
-		port->hook_reason = "as configured";
-	} else if (config->xsk != CONFIG_XSK_AUTO) {
-		port->hook = CONFIG_HOOK_XDP;
-		port->hook_reason = "an AF_XDP mode is configured by xsk:";
-	} else if (topo_prefers_tc(topo)) {
-		port->hook = CONFIG_HOOK_TC;
-		port->hook_reason = "a virtual device: its large packets (GSO) stay whole";
-	} else {
-		port->hook = CONFIG_HOOK_XDP;
-		port->hook_reason = "a hardware driver";
-	}
-}
-
 int worker_read_topology(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	const struct config *config = worker->config;
@@ -66,6 +42,7 @@ int worker_read_topology(struct worker *worker, char *error, uint32_t error_byte
 		struct worker_port *port = &worker->ports[i];
 		struct topo_interface *topo = &worker->topo[i];
 		int err = topo_read_interface(config->interfaces[i].name, topo);
+		struct hook_choice choice;
 
 		if (err)
 			return worker_fail(error, error_bytes, err, "interface", config->interfaces[i].name);
@@ -75,15 +52,16 @@ int worker_read_topology(struct worker *worker, char *error, uint32_t error_byte
 		port->queues = topo->rx_queues ? topo->rx_queues : 1;
 		port->adopted = config->interfaces[i].attach == CONFIG_ATTACH_EXTERNAL;
 		port->xdp = port->xsk = "none";
-		worker_choose_hook(worker, i);
+		choice = hook_choose(&config->interfaces[i], topo);
+		port->hook = choice.hook;
+		port->hook_reason = choice.reason;
 		worker->taps[i].fd = -1;
 		worker->port_count++;
-		if (port->hook == CONFIG_HOOK_XDP && !umem_frame_bytes_for(topo->mtu)) {
-			snprintf(
-				error, error_bytes,
-				"interface %s: MTU %u is larger than a frame of 4096 bytes holds; lower it to 3822, or "
-				"use `hook: tc`",
-				topo->name, topo->mtu);
+		if (!hook_fits_mtu(port->hook, topo->mtu)) {
+			snprintf(error, error_bytes,
+				 "interface %s: MTU %u is larger than a frame of 4096 bytes holds; lower it to %u, or "
+				 "use `hook: tc`",
+				 topo->name, topo->mtu, hook_largest_xdp_mtu());
 			return -ERANGE;
 		}
 	}
@@ -123,9 +101,22 @@ static bool worker_has_xdp(const struct worker *worker)
 	return false;
 }
 
+/*
+ * A TAP's packets may be of any size, and so may the frames: large ones hold several segments, which are then handled
+ * as one. The memory stays that of `count` frames of `frame_bytes`; where it is little, many small frames serve more
+ * connections.
+ */
+static void worker_enlarge_frames(uint32_t *count, uint32_t *frame_bytes)
+{
+	while (*frame_bytes < WORKER_LARGE_FRAME_BYTES && *count / 2 >= WORKER_LARGE_FRAMES_MIN) {
+		*frame_bytes *= 2;
+		*count /= 2;
+	}
+}
+
 int worker_create_umem(struct worker *worker, char *error, uint32_t error_bytes)
 {
-	uint32_t frame_bytes = 0;
+	uint32_t frame_bytes = 0, count = worker->config->performance.memory_pool_size;
 	int err;
 
 	for (uint32_t i = 0; i < worker->port_count; i++) {
@@ -135,7 +126,9 @@ int worker_create_umem(struct worker *worker, char *error, uint32_t error_bytes)
 		wanted = wanted ? wanted : 4096;
 		frame_bytes = wanted > frame_bytes ? wanted : frame_bytes;
 	}
-	err = umem_create(&worker->umem, worker->config->performance.memory_pool_size, frame_bytes,
+	if (!worker_has_xdp(worker))
+		worker_enlarge_frames(&count, &frame_bytes);
+	err = umem_create(&worker->umem, count, frame_bytes,
 			  worker->config->performance.enable_cpu_affinity ? worker->topo[0].numa_node : -1);
 	if (err)
 		return worker_fail(error, error_bytes, err, "packet memory (performance.memory_pool_size)", "");
@@ -385,17 +378,6 @@ int worker_attach_port(struct worker *worker, uint32_t index, char *error, uint3
 	return err;
 }
 
-/* Every LAN interface was told to use XDP: then the uplink does so too. */
-static bool worker_wants_xdp_uplink(const struct worker *worker, const struct topo_interface *uplink)
-{
-	if (!topo_prefers_tc(uplink))
-		return true;
-	for (uint32_t i = 0; i < worker->port_count; i++)
-		if (worker->config->interfaces[i].hook != CONFIG_HOOK_XDP)
-			return false;
-	return true;
-}
-
 int worker_attach_uplink(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	const struct upstream *upstream = bridge_upstream(worker->bridge);
@@ -409,7 +391,8 @@ int worker_attach_uplink(struct worker *worker, char *error, uint32_t error_byte
 	if (!err && !worker_is_lan(worker, upstream->route.ifindex)) {
 		err = bpfload_attach_tc(worker->bpf, upstream->route.ifindex, upstream->ifname, BPFLOAD_INGRESS, error,
 					error_bytes);
-		if (!err && !topo_read_interface(upstream->ifname, &topo) && !worker_wants_xdp_uplink(worker, &topo)) {
+		if (!err && !topo_read_interface(upstream->ifname, &topo) &&
+		    !hook_wants_xdp_uplink(worker->config, &topo)) {
 			bpfload_clear_xdp(topo.ifindex);
 		} else if (!err && !topo_read_interface(upstream->ifname, &topo)) {
 			char why[256];

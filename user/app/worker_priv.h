@@ -25,6 +25,7 @@ enum worker_question {
 	WORKER_ASK_NOTHING,
 	WORKER_ASK_STATS,
 	WORKER_ASK_FLOWS,
+	WORKER_ASK_RATES,
 	WORKER_ASK_TRACE_ARM,
 	WORKER_ASK_TRACE_READ,
 	WORKER_ASK_APPLY
@@ -42,6 +43,7 @@ struct worker_mailbox {
 	struct trace *trace;
 	const struct worker_change *change;
 	struct worker_flow_row *rows;
+	struct worker_flow_rate *rates;
 	uint32_t rows_max, cursor;
 	uint32_t flow_slots; /* end of the table that `cursor` walks */
 	int result;
@@ -68,6 +70,9 @@ struct worker {
 	struct stack *stack;
 	struct bridge *bridge;
 	struct dns_service *dns; /* NULL: there is no mapped DNS */
+	struct worker_batch batch;
+	struct record *record; /* NULL: `log.flows: off` */
+	struct flow_recorder recorder;
 	int netlink_fd;
 	uint64_t started_ns;
 	uint64_t now_ns;    /* of this turn, on the thread */
@@ -96,9 +101,11 @@ int worker_tell_port(struct worker *worker, uint32_t index);
 int worker_tell_uplink(struct worker *worker);
 
 /* worker_loop.c: the thread */
+/* Most packets that are taken from one queue at once. */
+uint32_t worker_batch_limit(const struct worker *worker);
 void *worker_run(void *worker);
 void worker_flush(void *worker);
-int worker_transmit(void *worker, uint16_t port, uint32_t frame, uint16_t off, uint16_t len);
+int worker_transmit(void *worker, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes);
 /* Reads own addresses, MTUs and MACs again and tells program and stack. */
 void worker_update_topology(struct worker *worker);
 

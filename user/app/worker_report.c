@@ -118,7 +118,7 @@ static void worker_report_tap(const struct worker *worker, struct worker_tap *ou
 
 static void worker_report_dns(struct worker *worker, struct worker_stats *out)
 {
-	out->has_dns = worker->dns != NULL;
+
 	memset(&out->dns, 0, sizeof(out->dns));
 	memset(&out->dns_gauges, 0, sizeof(out->dns_gauges));
 	if (!worker->dns)
@@ -141,6 +141,10 @@ static void worker_report_stats(struct worker *worker, struct worker_stats *out)
 		.submits = worker->uring.submits,
 		.completions = worker->uring.completions,
 		.waits = worker->uring.waits,
+		.entries = worker->config->performance.io_uring_entries,
+		.queued = worker->uring.queued,
+		.peak = worker->uring.peak,
+		.full = worker->uring.full,
 	};
 	worker_report_xsk(worker, &out->xsk);
 	worker_report_tap(worker, &out->tap);
@@ -148,6 +152,11 @@ static void worker_report_stats(struct worker *worker, struct worker_stats *out)
 	splice_gauges(bridge_splice(worker->bridge), &out->splice_gauges);
 	worker_report_dns(worker, out);
 	bpfload_read_counters(worker->bpf, out->bpf);
+	out->batch = worker->batch;
+	out->batch.limit = worker_batch_limit(worker);
+	out->health = *bridge_health(worker->bridge);
+	memcpy(out->uplink, bridge_upstream(worker->bridge)->ifname, sizeof(out->uplink));
+	out->routed = bridge_upstream(worker->bridge)->routed;
 	out->simd = csum_name();
 }
 
@@ -160,11 +169,8 @@ static uint64_t worker_flow_slots(const struct worker *worker)
 static void worker_describe_name(const struct worker *worker, const struct addr *destination,
 				 struct worker_flow_row *row)
 {
-	struct dnsmap *names = worker->dns ? dns_service_names(worker->dns) : NULL;
-	uint32_t entry = names ? dnsmap_find(names, destination) : DNSMAP_NONE;
-
-	if (entry != DNSMAP_NONE)
-		snprintf(row->name, sizeof(row->name), "%s", dnsmap_name(names, entry));
+	if (worker->dns)
+		dnsmap_copy_name(dns_service_names(worker->dns), destination, row->name);
 }
 
 static bool worker_describe_flow(struct worker *worker, uint32_t slot, struct worker_flow_row *row)
@@ -188,6 +194,7 @@ static bool worker_describe_flow(struct worker *worker, uint32_t slot, struct wo
 	worker_describe_name(worker, &row->flow.destination.addr, row);
 	row->upstream_state = bridge_flow_state(worker->bridge, flow);
 	row->not_spliced = bridge_flow_refusal(worker->bridge, flow);
+	bridge_flow_rates(worker->bridge, flow, worker_now_ns(), row->rates);
 	return true;
 }
 
@@ -202,6 +209,38 @@ static int worker_report_flows(struct worker *worker)
 		end = box->cursor + WORKER_FLOW_SLOTS_PER_ANSWER;
 	for (; box->cursor < end && filled < box->rows_max; box->cursor++)
 		filled += worker_describe_flow(worker, box->cursor, &box->rows[filled]);
+	return (int)filled;
+}
+
+static bool worker_rate_of(struct worker *worker, uint32_t slot, uint64_t now_ns, struct worker_flow_rate *out)
+{
+	uint32_t stack_slots = worker->config->tcp.max_flows;
+	const struct flow *flow;
+	struct flow_info info;
+
+	out->slot = slot;
+	if (slot >= stack_slots)
+		return splice_flow_rates(bridge_splice(worker->bridge), slot - stack_slots, &out->client, out->rates);
+	flow = stack_flow_at(worker->stack, slot);
+	if (!flow)
+		return false;
+	bridge_flow_rates(worker->bridge, flow, now_ns, out->rates);
+	stack_flow_describe(worker->stack, flow, &info);
+	out->client = info.client.addr;
+	return out->rates[0] | out->rates[1];
+}
+
+static int worker_report_rates(struct worker *worker)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	uint64_t end = worker_flow_slots(worker), now_ns = worker_now_ns();
+	uint32_t filled = 0;
+
+	box->flow_slots = (uint32_t)end;
+	if (end - box->cursor > WORKER_RATES_PER_READ)
+		end = box->cursor + WORKER_RATES_PER_READ;
+	for (; box->cursor < end && filled < box->rows_max; box->cursor++)
+		filled += worker_rate_of(worker, box->cursor, now_ns, &box->rates[filled]);
 	return (int)filled;
 }
 
@@ -241,6 +280,8 @@ void worker_answer(struct worker *worker)
 		box->result = 0;
 	} else if (box->question == WORKER_ASK_FLOWS) {
 		box->result = worker_report_flows(worker);
+	} else if (box->question == WORKER_ASK_RATES) {
+		box->result = worker_report_rates(worker);
 	} else if (box->question == WORKER_ASK_TRACE_ARM) {
 		trace_arm(bridge_trace(worker->bridge), box->trace_client);
 		box->result = 0;
@@ -330,24 +371,61 @@ int worker_trace_read(struct worker *worker, struct trace *out)
 	return worker_ask_trace(worker, WORKER_ASK_TRACE_READ, NULL, out);
 }
 
-int worker_read_flows(struct worker *worker, uint32_t *cursor, struct worker_flow_row *rows, uint32_t max)
+/* Asks about stretch after stretch of the flow table until one has something to tell. */
+static int worker_ask_stretches(struct worker *worker, enum worker_question question, uint32_t *cursor)
 {
 	struct worker_mailbox *box = &worker->mailbox;
 	int result = 0;
 
-	pthread_mutex_lock(&box->callers);
-	pthread_mutex_lock(&box->lock);
 	box->flow_slots = UINT32_MAX; /* the answer tells */
 	/* an answer may find nothing in its stretch of the table: 0 is the end only at the table's end */
 	while (!result && *cursor < box->flow_slots) {
-		box->rows = rows;
-		box->rows_max = max;
 		box->cursor = *cursor;
-		result = worker_ask(box, WORKER_ASK_FLOWS);
+		result = worker_ask(box, question);
 		if (result >= 0)
 			*cursor = box->cursor;
 	}
+	return result;
+}
+
+int worker_read_flows(struct worker *worker, uint32_t *cursor, struct worker_flow_row *rows, uint32_t max)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	int result;
+
+	pthread_mutex_lock(&box->callers);
+	pthread_mutex_lock(&box->lock);
+	box->rows = rows;
+	box->rows_max = max;
+	result = worker_ask_stretches(worker, WORKER_ASK_FLOWS, cursor);
 	pthread_mutex_unlock(&box->lock);
 	pthread_mutex_unlock(&box->callers);
 	return result;
+}
+
+int worker_read_rates(struct worker *worker, uint32_t *cursor, struct worker_flow_rate *rates, uint32_t max)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	int result;
+
+	pthread_mutex_lock(&box->callers);
+	pthread_mutex_lock(&box->lock);
+	box->rates = rates;
+	box->rows_max = max;
+	result = worker_ask_stretches(worker, WORKER_ASK_RATES, cursor);
+	pthread_mutex_unlock(&box->lock);
+	pthread_mutex_unlock(&box->callers);
+	return result;
+}
+
+int worker_read_flow(struct worker *worker, const struct worker_flow_rate *flow, struct worker_flow_row *row)
+{
+	uint32_t cursor = flow->slot;
+	int found = worker_read_flows(worker, &cursor, row, 1);
+
+	if (found <= 0)
+		return found;
+	/* the slot may be somebody else's by now, or empty, and then this is a later one */
+	return cursor == flow->slot + 1 &&
+	       addr_equal(row->spliced ? &row->splice.client.addr : &row->flow.client.addr, &flow->client);
 }

@@ -135,7 +135,9 @@ struct config {
 	char state[256];   /* directory for what survives a restart */
 	char control[108]; /* path of the control socket: sizeof(sockaddr_un.sun_path) */
 	enum config_log_level log_level;
-	char log_file[4096]; /* "stderr" or a path */
+	char log_file[4096];     /* "stderr" or a path */
+	char log_flows[4096];    /* where ended connections are recorded; empty: nowhere */
+	struct endpoint metrics; /* to listen on; port 0: nowhere */
 	struct config_performance performance;
 };
 

@@ -21,6 +21,7 @@ struct build_segment {
 	uint16_t window; /* as it stands in the header */
 	uint8_t flags;
 	uint8_t option_bytes; /* multiple of 4, at most 40 */
+	bool no_checksum;     /* of TCP: who sends the packet writes it */
 	uint8_t options[40];
 };
 

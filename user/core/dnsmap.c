@@ -340,6 +340,15 @@ const char *dnsmap_name(const struct dnsmap *map, uint32_t entry)
 	return map->entries[entry].name;
 }
 
+void dnsmap_copy_name(const struct dnsmap *map, const struct addr *addr, char name[DNS_TEXT_BYTES])
+{
+	uint32_t index = dnsmap_find(map, addr);
+
+	name[0] = 0;
+	if (index != DNSMAP_NONE)
+		memcpy(name, map->entries[index].name, DNS_TEXT_BYTES);
+}
+
 /* --- flows --- */
 
 void dnsmap_hold(struct dnsmap *map, uint32_t index)

@@ -48,6 +48,9 @@ uint32_t dnsmap_find(const struct dnsmap *map, const struct addr *addr);
 /* Empty: the address has live flows, but nobody knows any more what it stood for. */
 const char *dnsmap_name(const struct dnsmap *map, uint32_t entry);
 
+/* The name of a fake address; empty: there is none, or nobody knows it. */
+void dnsmap_copy_name(const struct dnsmap *map, const struct addr *addr, char name[DNS_TEXT_BYTES]);
+
 /* A flow to this address begins: it stays with its name until as many are released as were held. */
 void dnsmap_hold(struct dnsmap *map, uint32_t entry);
 void dnsmap_release(struct dnsmap *map, uint32_t entry);

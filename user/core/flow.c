@@ -233,7 +233,7 @@ static void flow_drop_queues(struct stack *stack, struct flow *flow)
 	flow_put_list(stack, &flow->receive_head);
 	flow_put_list(stack, &flow->ooo_head);
 	flow->send_tail = flow->send_next = flow->receive_tail = flow->ooo_tail = FRAME_NONE;
-	flow->send_queue_bytes = flow->receive_bytes = flow->held_frames = 0;
+	flow->send_queue_bytes = flow->send_frames = flow->receive_bytes = flow->held_frames = 0;
 }
 
 void flow_release(struct stack *stack, struct flow *flow)

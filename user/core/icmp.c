@@ -62,7 +62,7 @@ static void icmp_transmit(struct stack *stack, uint16_t port, const struct build
 	const uint8_t *start = build_icmp(message, (uint16_t)(end - message), link);
 
 	if (stack->callbacks.transmit(stack->callbacks.ctx, port, frame, (uint16_t)(start - data),
-				      (uint16_t)(end - start))) {
+				      (uint16_t)(end - start), 0)) {
 		frame_put(stack->pool, frame);
 		stack->counters.tx_ring_full++;
 		return;

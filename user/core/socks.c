@@ -9,6 +9,7 @@
 #define SOCKS_METHOD_PASSWORD 0x02
 #define SOCKS_METHOD_REJECTED 0xff
 #define SOCKS_COMMAND_CONNECT 1
+#define SOCKS_COMMAND_ASSOCIATE 3
 #define SOCKS_ATYP_IPV4 1
 #define SOCKS_ATYP_DOMAIN 3
 #define SOCKS_ATYP_IPV6 4
@@ -40,13 +41,13 @@ size_t socks_build_auth(uint8_t *out, const char *username, const char *password
 	return 3 + user_bytes + password_bytes;
 }
 
-size_t socks_build_connect(uint8_t *out, const struct endpoint *destination)
+static size_t socks_build_request(uint8_t *out, uint8_t command, const struct endpoint *destination)
 {
 	bool ipv4 = addr_is_ipv4(&destination->addr);
 	size_t addr_bytes = ipv4 ? 4 : 16;
 
 	out[0] = SOCKS_VERSION;
-	out[1] = SOCKS_COMMAND_CONNECT;
+	out[1] = command;
 	out[2] = 0;
 	out[3] = ipv4 ? SOCKS_ATYP_IPV4 : SOCKS_ATYP_IPV6;
 	memcpy(out + 4, destination->addr.bytes + 16 - addr_bytes, addr_bytes);
@@ -66,6 +67,16 @@ size_t socks_build_connect_name(uint8_t *out, const char *name, __be16 port)
 	memcpy(out + 5, name, name_bytes);
 	memcpy(out + 5 + name_bytes, &port, 2);
 	return 7 + name_bytes;
+}
+
+size_t socks_build_connect(uint8_t *out, const struct endpoint *destination)
+{
+	return socks_build_request(out, SOCKS_COMMAND_CONNECT, destination);
+}
+
+size_t socks_build_associate(uint8_t *out, const struct endpoint *source)
+{
+	return socks_build_request(out, SOCKS_COMMAND_ASSOCIATE, source);
 }
 
 void socks_handshake_init(struct socks_handshake *handshake, enum socks_offer offer)

@@ -48,6 +48,8 @@ size_t socks_build_auth(uint8_t *out, const char *username, const char *password
 size_t socks_build_connect(uint8_t *out, const struct endpoint *destination);
 /* CONNECT to a name of 1 to SOCKS_NAME_MAX_BYTES bytes, which the server resolves. */
 size_t socks_build_connect_name(uint8_t *out, const char *name, __be16 port);
+/* UDP ASSOCIATE; `source`: where datagrams will come from, all zero if that is not known yet (RFC 1928 section 4). */
+size_t socks_build_associate(uint8_t *out, const struct endpoint *source);
 
 /* What the parser of the server's half of a handshake has to say. */
 enum socks_event {

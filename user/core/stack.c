@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* stack_send_room() tells of no less than this part of the limit. */
+#define STACK_ROOM_SHARE 8
+
 struct stack *stack_create(const struct stack_settings *settings, struct frame_pool *pool,
 			   const struct stack_callbacks *callbacks, uint64_t now_ns)
 {
@@ -140,11 +143,12 @@ void stack_hand_over(struct stack *stack, struct flow *flow)
 }
 
 uint32_t stack_peek(const struct stack *stack, const struct flow *flow, uint32_t skip_bytes, struct iovec *iov,
-		    uint32_t max)
+		    uint32_t max_bytes, uint32_t max)
 {
-	uint32_t count = 0;
+	uint32_t count = 0, bytes = 0;
 
-	for (uint32_t i = flow->receive_head; i != FRAME_NONE && count < max; i = stack_frame(stack, i)->next) {
+	for (uint32_t i = flow->receive_head; i != FRAME_NONE && count < max && bytes < max_bytes;
+	     i = stack_frame(stack, i)->next) {
 		const struct frame *frame = stack_frame(stack, i);
 
 		if (skip_bytes >= frame->len) {
@@ -153,6 +157,7 @@ uint32_t stack_peek(const struct stack *stack, const struct flow *flow, uint32_t
 		}
 		iov[count++] = (struct iovec){frame_data(stack->pool, i) + frame->off + skip_bytes,
 					      (size_t)frame->len - skip_bytes};
+		bytes += frame->len - skip_bytes;
 		skip_bytes = 0;
 	}
 	return count;
@@ -187,7 +192,12 @@ uint32_t stack_take_receive_queue(struct stack *stack, struct flow *flow)
 
 uint32_t stack_send_room(const struct flow *flow)
 {
-	return flow->send_limit_bytes > flow->send_queue_bytes ? flow->send_limit_bytes - flow->send_queue_bytes : 0;
+	uint32_t limit = flow->send_limit_bytes;
+
+	/* what is worth a system call, or nothing */
+	if (flow->send_queue_bytes > limit - limit / STACK_ROOM_SHARE || flow->send_frames >= flow->send_limit_frames)
+		return 0;
+	return limit - flow->send_queue_bytes;
 }
 
 uint16_t stack_send_segment_bytes(const struct flow *flow)
@@ -211,6 +221,27 @@ static void stack_enqueue(struct stack *stack, struct flow *flow, uint32_t index
 		flow->send_next = index;
 	flow->snd_queued += frame->len;
 	flow->send_queue_bytes += frame->len;
+	flow->send_frames++;
+}
+
+/* Copies a little behind the last frame, if that waits; the frame is not needed then. */
+static bool stack_send_merge(struct stack *stack, struct flow *flow, const uint8_t *bytes, uint16_t len)
+{
+	struct frame *tail;
+	uint32_t room;
+
+	/* while nothing waits, the last frame was sent */
+	if (flow->send_next == FRAME_NONE || len > tcp_merge_bytes(stack))
+		return false;
+	tail = stack_frame(stack, flow->send_tail);
+	room = MIN(stack->pool->frame_bytes - tail->off, tcp_packet_bytes(stack, flow));
+	if ((uint32_t)tail->len + len > room)
+		return false;
+	memcpy(frame_data(stack->pool, flow->send_tail) + tail->off + tail->len, bytes, len);
+	tail->len = (uint16_t)(tail->len + len);
+	flow->snd_queued += len;
+	flow->send_queue_bytes += len;
+	return true;
 }
 
 void stack_send(struct stack *stack, struct flow *flow, uint32_t frame_index, uint16_t off, uint16_t len,
@@ -228,7 +259,10 @@ void stack_send(struct stack *stack, struct flow *flow, uint32_t frame_index, ui
 	frame->off = off;
 	frame->len = len;
 	tcp_restart_after_idle(stack, flow, now_ns);
-	stack_enqueue(stack, flow, frame_index);
+	if (stack_send_merge(stack, flow, frame_data(stack->pool, frame_index) + off, len))
+		frame_put(stack->pool, frame_index);
+	else
+		stack_enqueue(stack, flow, frame_index);
 	if (!stack_send_room(flow))
 		flow->send_blocked = true;
 	flow_add_work(stack, flow);
@@ -278,6 +312,8 @@ void stack_flow_describe(const struct stack *stack, const struct flow *flow, str
 		.state = flow_state_name((enum flow_state)flow->state),
 		.bytes_from_client = flow->bytes_from_client,
 		.bytes_to_client = flow->bytes_to_client,
+		.packets_from_client = flow->packets_from_client,
+		.packets_to_client = flow->packets_to_client,
 		.created_ns = flow->created_ns,
 		.srtt_us = (uint32_t)(flow->srtt_ns / 1000),
 		.cwnd_bytes = flow->cwnd_bytes,

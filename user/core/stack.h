@@ -43,6 +43,9 @@ struct stack_port {
 	/* Virtual device (veth, tap): a TCP checksum field that holds just the folded pseudo-header sum is the
 	 * local sender's CHECKSUM_PARTIAL and is accepted. */
 	bool partial_checksum_ok;
+	/* It writes TCP checksums and cuts packets into segments: it is given packets of several segments (GSO), and
+	 * the TCP checksum field of all packets is zero. */
+	bool offload;
 };
 
 enum flow_end {
@@ -84,8 +87,10 @@ struct stack_callbacks {
 	/*
 	 * Sends frame bytes [off, off+len) out of `port`. 0: taken, the frame is marked by frame_tx_start().
 	 * -EAGAIN: the ring is full, nothing happened; stack_flush() will try data again.
+	 * segment_bytes: not 0 on ports with `offload` only: the payload of each segment that the packet is to be cut
+	 * into; the last may be shorter.
 	 */
-	int (*transmit)(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len);
+	int (*transmit)(void *ctx, uint16_t port, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes);
 	void (*flow_opened)(void *ctx, struct flow *flow);
 	void (*flow_established)(void *ctx, struct flow *flow);
 	void (*flow_readable)(void *ctx, struct flow *flow); /* more in-order payload, or the client's FIN is next */
@@ -249,11 +254,12 @@ bool stack_transmit_datagram(struct stack *stack, uint16_t port, const struct bu
 			     uint16_t payload_bytes);
 
 /*
- * In-order payload from the client, in place. Fills up to `max` iovecs from byte `skip` of the receive queue on;
- * returns how many were filled. The memory stays valid until stack_consume() passes over it or flow_closed.
+ * In-order payload from the client, in place. Fills up to `max` iovecs from byte `skip` of the receive queue on, none
+ * after the one that makes `max_bytes` full; returns how many were filled. The memory stays valid until stack_consume()
+ * passes over it or flow_closed.
  */
 uint32_t stack_peek(const struct stack *stack, const struct flow *flow, uint32_t skip_bytes, struct iovec *iov,
-		    uint32_t max);
+		    uint32_t max_bytes, uint32_t max);
 /* Bytes that stack_peek() can show. */
 uint32_t stack_readable_bytes(const struct flow *flow);
 /* True once the client's FIN is next: everything it ever sends is in the receive queue (or consumed). */
@@ -267,14 +273,15 @@ void stack_consume(struct stack *stack, struct flow *flow, uint32_t bytes, uint6
  */
 uint32_t stack_take_receive_queue(struct stack *stack, struct flow *flow);
 
-/* How many payload bytes the owner may queue now (0: wait for flow_writable). */
+/* How many payload bytes the owner may queue now (0: wait for flow_writable); never just a few. */
 uint32_t stack_send_room(const struct flow *flow);
 /* Largest payload of one segment to this client (negotiated MSS minus the options we always send). */
 uint16_t stack_send_segment_bytes(const struct flow *flow);
 /*
- * Queues payload: frame bytes [off, off+len), off >= FRAME_PAYLOAD_OFFSET, owner FRAME_FLOW from now on. It is sent
- * in place when it fits one segment, else cut by copying. Accepts more than the room (the bridge cannot stop bytes
- * that are already received). May transmit at once; a batch is ended by stack_flush().
+ * Queues payload: frame bytes [off, off+len), off >= FRAME_PAYLOAD_OFFSET, owner FRAME_FLOW from now on. It is sent in
+ * place when it fits one segment, or when the port has `offload`, else cut by copying; a little is copied behind what
+ * waits before it. Accepts more than the room (the bridge cannot stop bytes that are already received). Sent by
+ * stack_flush().
  */
 void stack_send(struct stack *stack, struct flow *flow, uint32_t frame, uint16_t off, uint16_t len, uint64_t now_ns);
 /* Our FIN after everything queued. Further stack_send() is a bug. */
@@ -290,6 +297,8 @@ struct flow_info {
 	const char *state;          /* RFC 9293 name, static */
 	uint64_t bytes_from_client; /* payload */
 	uint64_t bytes_to_client;
+	uint64_t packets_from_client; /* as they arrived: one may be of 64 KB */
+	uint64_t packets_to_client;
 	uint64_t created_ns;
 	uint32_t srtt_us;
 	uint32_t cwnd_bytes;

@@ -34,7 +34,7 @@ static uint32_t check_send_queue(const struct stack *stack, const struct flow *f
 		CHECK(i != flow->send_tail || frame->next == FRAME_NONE);
 		frames++;
 	}
-	CHECK(bytes == flow->send_queue_bytes);
+	CHECK(bytes == flow->send_queue_bytes && frames == flow->send_frames);
 	CHECK(lost == flow->lost_frames && sacked == flow->sacked_frames && pipe == flow->pipe_bytes);
 	CHECK(!frames || seq == flow->snd_queued);
 	CHECK((flow->send_head == FRAME_NONE) == (flow->send_tail == FRAME_NONE));

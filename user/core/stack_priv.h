@@ -14,10 +14,13 @@
  *   tcp_timer.c what time does
  *   build.c     bytes of headers; icmp.c errors
  *
- * The send queue is a list of frames, one segment each, so that a sequence
- * number is acknowledged, selectively acknowledged, lost or sent again by
- * whole frames: first the sent ones (from send_head), then the unsent ones
- * (from send_next).
+ * The send queue is a list of frames: first the sent ones (from send_head),
+ * then the unsent ones (from send_next). One frame is one packet. It is one
+ * segment, or, where the port cuts packets (offload), up to as many as the
+ * frame holds. Sequence numbers are selectively acknowledged, lost and sent
+ * again by whole frames; so a frame of several segments is cut in two where
+ * the client's blocks begin and end, and where less may be sent than it holds.
+ * What is acknowledged of it is cut off its front.
  */
 #ifndef SOCKSPLICE_STACK_PRIV_H
 #define SOCKSPLICE_STACK_PRIV_H
@@ -64,6 +67,10 @@ enum flow_state {
 #define SEND_RETRANSMITTED 0x08
 
 #define TCP_SACK_BLOCKS 4
+/* New data waits while less than this part of the windows is free and it would have to be cut. */
+#define TCP_WAIT_SHARE 4
+/* Frames that a flow may hold besides those that its buffers' bytes need, in each direction. */
+#define TCP_EXTRA_FRAMES 64
 /* 65535 << 8: windows up to 16 MB, 10 ms at 13 Gbit/s */
 #define TCP_OUR_WSCALE 8
 
@@ -105,6 +112,7 @@ struct flow {
 	uint32_t snd_queued; /* sequence number behind the last byte in the send queue */
 	uint32_t send_head, send_tail, send_next;
 	uint32_t send_queue_bytes, send_limit_bytes;
+	uint32_t send_frames, send_limit_frames; /* in the send queue */
 	bool fin_queued, fin_sent, fin_acked;
 	bool send_blocked; /* stack_send_room() was 0: flow_writable is owed */
 
@@ -137,6 +145,7 @@ struct flow {
 	uint32_t ts_recent, ts_offset, last_ack_sent;
 	uint64_t ts_recent_ns;
 	uint32_t window_period_bytes;
+	bool window_ran_dry; /* in this period all that had come was taken: the owner waited for the client */
 	uint64_t window_period_ns;
 
 	/* acknowledgements due */
@@ -147,6 +156,7 @@ struct flow {
 	uint64_t created_ns, active_ns, challenge_ns;
 	uint8_t challenges;
 	uint64_t bytes_from_client, bytes_to_client;
+	uint64_t packets_from_client, packets_to_client;
 	uint32_t retransmitted;
 	struct wheel_timer timers[FLOW_TIMER_COUNT];
 };
@@ -261,6 +271,10 @@ void tcp_open(struct stack *stack, const struct tcp_segment *syn, uint64_t now_n
 /* tcp_recv.c */
 /* Queues the payload that off, len and seq of the frame tell; true: it was kept. *delivered: bytes became readable. */
 bool tcp_receive_payload(struct stack *stack, struct flow *flow, uint32_t frame, bool *delivered);
+/* The pool has fewer free frames than this part of all. */
+bool tcp_pool_below(const struct stack *stack, uint32_t share);
+/* What is copied rather than keeping a frame for it. */
+uint32_t tcp_merge_bytes(const struct stack *stack);
 /* Behind the client's FIN: nothing is kept that pretends to follow it. */
 void tcp_receive_end(struct stack *stack, struct flow *flow);
 uint32_t tcp_receive_window(const struct stack *stack, struct flow *flow);
@@ -295,9 +309,15 @@ void tcp_output(struct stack *stack, struct flow *flow, uint64_t now_ns);
 /* One frame of the send queue, now; false: the ring is full or the frame is still on its way. */
 bool tcp_send_frame(struct stack *stack, struct flow *flow, uint32_t index, uint64_t now_ns);
 bool tcp_send_fin(struct stack *stack, struct flow *flow, uint64_t now_ns);
-/* Cuts a frame of the send queue behind `bytes` of payload; false: no frame free. */
-bool tcp_split_frame(struct stack *stack, struct flow *flow, uint32_t index, uint16_t bytes);
+/* Cuts a frame of the send queue, sent or not, behind `bytes` of payload; false: no frame free. */
+bool tcp_split_frame(struct stack *stack, struct flow *flow, uint32_t index, uint32_t bytes);
+/* Leaves one segment in the frame, if there are frames for the rest. */
+void tcp_cut_to_segment(struct stack *stack, struct flow *flow, uint32_t index);
+/* Cuts a frame at this sequence number, if it is within, for good bookkeeping: not when frames are scarce. */
+void tcp_cut_at(struct stack *stack, struct flow *flow, uint32_t index, uint32_t seq);
 uint16_t tcp_segment_bytes(const struct flow *flow);
+/* Most payload of one frame to this client: one segment, or what fits where the port cuts. */
+uint32_t tcp_packet_bytes(const struct stack *stack, const struct flow *flow);
 /* The MSS that we announce (RFC 9293 3.7.1, RFC 6691). */
 uint16_t tcp_own_mss(const struct stack *stack, const struct flow *flow);
 

@@ -106,6 +106,8 @@ static void tcp_cwnd_set(struct stack *stack, struct flow *flow, uint32_t bytes)
 	flow->cwnd_bytes = MIN(bytes, most);
 	/* twice the window: one in flight, one ready to follow */
 	flow->send_limit_bytes = MIN(MAX(flow->cwnd_bytes * 2ull, (uint64_t)TCP_SEND_LIMIT_MIN_BYTES), (uint64_t)most);
+	/* with what is copied together (stack_send()), frames that are at least a third full */
+	flow->send_limit_frames = 3 * (flow->send_limit_bytes / stack->pool->frame_bytes) + TCP_EXTRA_FRAMES;
 	if (frame_pool_free(stack->pool) < stack->pool->total / 8)
 		flow->send_limit_bytes = MIN(flow->send_limit_bytes, TCP_SEND_LIMIT_LOW_BYTES);
 	/* a limit that shrinks takes away room that the owner had: it is owed a flow_writable all the same */
@@ -119,10 +121,16 @@ void tcp_cwnd_start(struct stack *stack, struct flow *flow)
 	flow->ssthresh_bytes = UINT32_MAX;
 }
 
+/* What may stay unused of the window although it is the limit: less than a segment, or what waits to be sent uncut. */
+static uint32_t tcp_unused_bytes(const struct stack *stack, const struct flow *flow)
+{
+	return MAX(flow->mss, MIN(tcp_packet_bytes(stack, flow), flow->cwnd_bytes / TCP_WAIT_SHARE));
+}
+
 /* RFC 5681 3.1; only when the window was the limit, else it would grow without having been tried. */
 static void tcp_cwnd_grow(struct stack *stack, struct flow *flow, uint32_t acked_bytes, uint32_t flight_bytes)
 {
-	if (flight_bytes + flow->mss < flow->cwnd_bytes) {
+	if (flight_bytes + tcp_unused_bytes(stack, flow) < flow->cwnd_bytes) {
 		tcp_cwnd_set(stack, flow, flow->cwnd_bytes); /* the pool may allow more, or less, than before */
 		return;
 	}
@@ -307,11 +315,41 @@ static void tcp_sacked(struct stack *stack, struct flow *flow, const struct tcp_
 
 		if (seq_leq(flow->sack_high, frame->seq))
 			break;
-		for (int i = 0; i < options->sack_count; i++)
+		for (int i = 0; i < options->sack_count && !(frame->tcp_flags & SEND_SACKED); i++) {
+			tcp_cut_at(stack, flow, f, options->sacks[i].start);
+			tcp_cut_at(stack, flow, f, options->sacks[i].end);
 			if (seq_leq(options->sacks[i].start, frame->seq) &&
 			    seq_leq(frame->seq + frame->len, options->sacks[i].end))
 				tcp_sack_frame(flow, frame, now_ns);
+		}
 	}
+}
+
+static void tcp_count_acknowledged(struct stack *stack, struct flow *flow, const struct frame *frame, uint32_t bytes)
+{
+	if (!(frame->tcp_flags & (SEND_SACKED | SEND_LOST)))
+		flow->pipe_bytes -= bytes;
+	flow->send_queue_bytes -= bytes;
+	flow->bytes_to_client += bytes;
+	stack->counters.bytes_to_clients += bytes;
+}
+
+/* The front of the first frame is acknowledged: no more of it needs to be sent again. */
+static void tcp_trim_acknowledged(struct stack *stack, struct flow *flow, uint32_t ack)
+{
+	struct frame *frame;
+	uint32_t bytes;
+
+	if (flow->send_head == flow->send_next)
+		return;
+	frame = stack_frame(stack, flow->send_head);
+	if (!seq_lt(frame->seq, ack))
+		return;
+	bytes = ack - frame->seq;
+	tcp_count_acknowledged(stack, flow, frame, bytes);
+	frame->seq = ack;
+	frame->off = (uint16_t)(frame->off + bytes);
+	frame->len = (uint16_t)(frame->len - bytes);
 }
 
 /* Frees what is acknowledged; *rtt_ns: a sample that Karn's rule allows, 0: none. */
@@ -325,25 +363,22 @@ static void tcp_pop_acknowledged(struct stack *stack, struct flow *flow, uint32_
 
 		if (seq_lt(ack, frame->seq + frame->len))
 			break;
+		tcp_count_acknowledged(stack, flow, frame, frame->len);
 		if (frame->tcp_flags & SEND_SACKED) {
 			flow->sacked_frames--;
 		} else {
 			tcp_rack_delivered(flow, frame, now_ns);
-			if (frame->tcp_flags & SEND_LOST)
-				flow->lost_frames--;
-			else
-				flow->pipe_bytes -= frame->len;
+			flow->lost_frames -= !!(frame->tcp_flags & SEND_LOST);
 			if (!(frame->tcp_flags & SEND_RETRANSMITTED))
 				*rtt_ns = now_ns - frame->sent_ns;
 		}
 		flow->send_head = frame->next;
 		if (flow->send_head == FRAME_NONE)
 			flow->send_tail = FRAME_NONE;
-		flow->send_queue_bytes -= frame->len;
-		flow->bytes_to_client += frame->len;
-		stack->counters.bytes_to_clients += frame->len;
+		flow->send_frames--;
 		frame_put(stack->pool, index);
 	}
+	tcp_trim_acknowledged(stack, flow, ack);
 }
 
 static void tcp_recovery_progress(struct stack *stack, struct flow *flow, uint32_t acked_bytes)
@@ -356,6 +391,7 @@ static void tcp_recovery_progress(struct stack *stack, struct flow *flow, uint32
 		/* RFC 6582 3.2 step 3: a partial ACK shows the next hole; the window is deflated by what has left */
 		tcp_cwnd_set(stack, flow, flow->cwnd_bytes - MIN(acked_bytes, flow->cwnd_bytes) + flow->mss);
 		flow->retransmit_now = true;
+		tcp_cut_to_segment(stack, flow, flow->send_head);
 		tcp_mark_lost(flow, stack_frame(stack, flow->send_head));
 	}
 }
@@ -394,6 +430,7 @@ static void tcp_duplicate_ack(struct stack *stack, struct flow *flow)
 	if (flow->dup_acks == TCP_DUP_THRESHOLD && !flow->in_recovery && !flow->after_timeout &&
 	    seq_lt(flow->recover, flow->snd_una)) {
 		tcp_enter_recovery(stack, flow);
+		tcp_cut_to_segment(stack, flow, flow->send_head);
 		tcp_mark_lost(flow, stack_frame(stack, flow->send_head));
 	} else if (flow->dup_acks > TCP_DUP_THRESHOLD && flow->in_recovery) {
 		/* a segment has left the network (RFC 6582 3.2 step 3) */

@@ -68,6 +68,7 @@ void tcp_open(struct stack *stack, const struct tcp_segment *syn, uint64_t now_n
 		stack->counters.syn_table_full++;
 		return;
 	}
+	flow->packets_from_client = 1;
 	flow->syn_has_ip_options = syn->view.has_ip_options;
 	flow->syn_ecn = (syn->view.tcp_flags & (TCP_ECE | TCP_CWR)) == (TCP_ECE | TCP_CWR);
 	tcp_agree_options(stack, flow, &syn->options, now_ns);
@@ -433,7 +434,7 @@ static void tcp_process(struct stack *stack, struct flow *flow, struct tcp_segme
 	if (flow->generation != generation || flow->state == FLOW_CLOSED)
 		return;
 	tcp_output(stack, flow, now_ns);
-	if (flow->send_blocked && flow->send_queue_bytes < flow->send_limit_bytes / 4 * 3) {
+	if (flow->send_blocked && flow->send_queue_bytes < flow->send_limit_bytes / 4 * 3 && stack_send_room(flow)) {
 		flow->send_blocked = false;
 		stack->callbacks.flow_writable(stack->callbacks.ctx, flow);
 	}
@@ -441,6 +442,7 @@ static void tcp_process(struct stack *stack, struct flow *flow, struct tcp_segme
 
 void tcp_input(struct stack *stack, struct flow *flow, struct tcp_segment *segment, uint64_t now_ns)
 {
+	flow->packets_from_client++;
 	if (flow->state == FLOW_HELD)
 		tcp_input_held(stack, flow, segment, now_ns);
 	else if (flow->state == FLOW_TIME_WAIT)

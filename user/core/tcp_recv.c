@@ -13,19 +13,24 @@
 
 #include <string.h>
 
-#define TCP_MERGE_MAX_BYTES 512
-/* A flow may hold one frame per this many bytes of its buffer, and some. */
-#define TCP_BYTES_PER_FRAME 700
-#define TCP_EXTRA_FRAMES 64
+#define TCP_MERGE_MIN_BYTES 512 /* so much is merged even into small frames */
+#define TCP_MERGE_SHARE 8
+/* A flow may hold three times the frames that its buffer would fill, and some. */
+#define TCP_FRAMES_SHARE 3
 #define TCP_LOW_POOL_SHARE 8     /* below: windows stop growing, nothing out of order is kept */
 #define TCP_EMPTY_POOL_SHARE 32  /* below: nothing is kept */
 #define TCP_LOW_POOL_SEGMENTS 4  /* the window that is still offered then */
 #define TCP_MAX_SEARCH_STEPS 256 /* frames that are looked at to find an out-of-order segment's place */
-#define TCP_WINDOW_PERIOD_MIN_NS 1000000
+#define TCP_WINDOW_PERIOD_MIN_NS 200000
 
-static bool tcp_pool_below(const struct stack *stack, uint32_t share)
+bool tcp_pool_below(const struct stack *stack, uint32_t share)
 {
 	return frame_pool_free(stack->pool) < stack->pool->total / share;
+}
+
+uint32_t tcp_merge_bytes(const struct stack *stack)
+{
+	return MAX(stack->pool->frame_bytes / TCP_MERGE_SHARE, (uint32_t)TCP_MERGE_MIN_BYTES);
 }
 
 /* --- SACK blocks to report (RFC 2018 section 4) --- */
@@ -75,18 +80,18 @@ static void tcp_trim_front(struct frame *frame, uint32_t bytes)
 	frame->seq += bytes;
 }
 
-static bool tcp_merge(struct stack *stack, struct flow *flow, const struct frame *from, uint32_t from_index)
+/* Copies the payload of one frame behind that of another, if it is not much and has room. */
+static bool tcp_merge(struct stack *stack, uint32_t into_index, uint32_t from_index)
 {
-	struct frame *tail;
+	const struct frame *from = stack_frame(stack, from_index);
+	struct frame *into = stack_frame(stack, into_index);
 
-	if (flow->receive_tail == FRAME_NONE || from->len > TCP_MERGE_MAX_BYTES)
+	if (from->len > tcp_merge_bytes(stack) ||
+	    (uint32_t)into->off + into->len + from->len > stack->pool->frame_bytes)
 		return false;
-	tail = stack_frame(stack, flow->receive_tail);
-	if ((uint32_t)tail->off + tail->len + from->len > stack->pool->frame_bytes)
-		return false;
-	memcpy(frame_data(stack->pool, flow->receive_tail) + tail->off + tail->len,
+	memcpy(frame_data(stack->pool, into_index) + into->off + into->len,
 	       frame_data(stack->pool, from_index) + from->off, from->len);
-	tail->len = (uint16_t)(tail->len + from->len);
+	into->len = (uint16_t)(into->len + from->len);
 	return true;
 }
 
@@ -99,7 +104,7 @@ static bool tcp_append(struct stack *stack, struct flow *flow, uint32_t index)
 	flow->receive_bytes += frame->len;
 	flow->bytes_from_client += frame->len;
 	stack->counters.bytes_from_clients += frame->len;
-	if (tcp_merge(stack, flow, frame, index))
+	if (flow->receive_tail != FRAME_NONE && tcp_merge(stack, flow->receive_tail, index))
 		return false;
 	frame->next = FRAME_NONE;
 	if (flow->receive_tail == FRAME_NONE)
@@ -173,6 +178,7 @@ static bool tcp_trim_to_gap(struct stack *stack, struct flow *flow, uint32_t pre
 	return frame->len;
 }
 
+/* false: the frame is not needed; its bytes are known already, were merged, or are dropped. */
 static bool tcp_insert_out_of_order(struct stack *stack, struct flow *flow, uint32_t index)
 {
 	struct frame *frame = stack_frame(stack, index);
@@ -187,6 +193,11 @@ static bool tcp_insert_out_of_order(struct stack *stack, struct flow *flow, uint
 		return false;
 	}
 	stack->counters.segments_out_of_order++;
+	tcp_sack_add(flow, frame->seq, frame->seq + frame->len);
+	if (previous != FRAME_NONE &&
+	    stack_frame(stack, previous)->seq + stack_frame(stack, previous)->len == frame->seq &&
+	    tcp_merge(stack, previous, index))
+		return false;
 	if (previous == FRAME_NONE) {
 		frame->next = flow->ooo_head;
 		flow->ooo_head = index;
@@ -196,7 +207,6 @@ static bool tcp_insert_out_of_order(struct stack *stack, struct flow *flow, uint
 	}
 	if (frame->next == FRAME_NONE)
 		flow->ooo_tail = index;
-	tcp_sack_add(flow, frame->seq, frame->seq + frame->len);
 	return true;
 }
 
@@ -204,7 +214,7 @@ static bool tcp_insert_out_of_order(struct stack *stack, struct flow *flow, uint
 
 static bool tcp_may_hold(const struct stack *stack, const struct flow *flow, bool in_order)
 {
-	uint32_t most = flow->rcv_limit_bytes / TCP_BYTES_PER_FRAME + TCP_EXTRA_FRAMES;
+	uint32_t most = TCP_FRAMES_SHARE * (flow->rcv_limit_bytes / stack->pool->frame_bytes) + TCP_EXTRA_FRAMES;
 
 	/* what is in order may take as much again: it is what sets the out-of-order frames free */
 	if (flow->held_frames > (in_order ? 2 * most : most))
@@ -288,17 +298,23 @@ uint32_t tcp_receive_window(const struct stack *stack, struct flow *flow)
 	return window;
 }
 
-/* The buffer grows when one round trip brings more than half of it: the path can use more. */
+/*
+ * The buffer grows when one round trip brings more than half of it, and the owner had to wait for more: the path can
+ * use more. While the owner is the slower one, more would only wait, and leave the CPU's caches meanwhile.
+ */
 static void tcp_grow_buffer(struct stack *stack, struct flow *flow, uint32_t bytes, uint64_t now_ns)
 {
 	uint64_t period_ns = MAX(flow->srtt_ns, (uint64_t)TCP_WINDOW_PERIOD_MIN_NS);
 
 	flow->window_period_bytes += bytes;
+	flow->window_ran_dry |= !flow->receive_bytes;
 	if (now_ns - flow->window_period_ns < period_ns)
 		return;
-	if (flow->window_period_bytes > flow->rcv_limit_bytes / 2 && !tcp_pool_below(stack, TCP_LOW_POOL_SHARE))
+	if (flow->window_period_bytes > flow->rcv_limit_bytes / 2 && flow->window_ran_dry &&
+	    !tcp_pool_below(stack, TCP_LOW_POOL_SHARE))
 		flow->rcv_limit_bytes = MIN(flow->rcv_limit_bytes * 2, stack->settings.receive_window_max_bytes);
 	flow->window_period_bytes = 0;
+	flow->window_ran_dry = false;
 	flow->window_period_ns = now_ns;
 }
 

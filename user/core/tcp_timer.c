@@ -113,6 +113,9 @@ static void tcp_tail_probe(struct stack *stack, struct flow *flow, uint64_t now_
 		return;
 	while (stack_frame(stack, last)->next != flow->send_next)
 		last = stack_frame(stack, last)->next;
+	if (stack_frame(stack, last)->len > tcp_segment_bytes(flow) &&
+	    tcp_split_frame(stack, flow, last, stack_frame(stack, last)->len - tcp_segment_bytes(flow)))
+		last = stack_frame(stack, last)->next;
 	flow->probe_outstanding = true;
 	if (!(stack_frame(stack, last)->tcp_flags & (SEND_SACKED | SEND_LOST)))
 		tcp_send_frame(stack, flow, last, now_ns);
@@ -148,10 +151,12 @@ static void tcp_persist(struct stack *stack, struct flow *flow, uint64_t now_ns)
 	if (!tcp_count_try(stack, flow))
 		return;
 	stack->counters.zero_window_probes++;
-	if (flow->send_head != FRAME_NONE)
+	if (flow->send_head != FRAME_NONE) {
+		tcp_cut_to_segment(stack, flow, flow->send_head);
 		tcp_send_frame(stack, flow, flow->send_head, now_ns);
-	else
+	} else {
 		tcp_send_fin(stack, flow, now_ns);
+	}
 	flow->rtx_mode = RTX_PERSIST;
 	tcp_timer_arm(stack, flow, FLOW_TIMER_RETRANSMIT, now_ns + tcp_backed_off_ns(flow));
 }

@@ -22,7 +22,7 @@ bool stack_transmit_datagram(struct stack *stack, uint16_t port, const struct bu
 		memcpy(start, payload, payload_bytes);
 	packet = build_udp(start, payload_bytes, link);
 	if (stack->callbacks.transmit(stack->callbacks.ctx, port, frame, (uint16_t)(packet - data),
-				      (uint16_t)(start + payload_bytes - packet))) {
+				      (uint16_t)(start + payload_bytes - packet), 0)) {
 		stack->counters.tx_ring_full++;
 		frame_put(stack->pool, frame);
 		return false;

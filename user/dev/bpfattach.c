@@ -3,6 +3,7 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <linux/if_link.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -276,10 +277,71 @@ static void bpfload_remove_leftover(void *ctx, const char *name)
 	pin_remove(bpf->pin, name);
 }
 
+static bool bpfload_is_attached(const struct bpfload *bpf, int ifindex)
+{
+	for (uint32_t i = 0; i < bpf->attached_count; i++)
+		if (bpf->attached[i].ifindex == ifindex)
+			return true;
+	return false;
+}
+
+/* Does the program work on these maps, or on those that an earlier daemon had under the same pin? */
+static bool bpfload_uses_maps(const struct bpfload *bpf, uint32_t program_id)
+{
+	uint32_t map_ids[64], ours = bpfload_map_id(bpf->maps[MAP_CFG]);
+	struct bpf_prog_info info;
+	int fd = bpfload_program_info(program_id, &info, map_ids, 64);
+
+	if (fd < 0)
+		return false;
+	close(fd);
+	for (uint32_t i = 0; i < info.nr_map_ids && i < 64; i++)
+		if (map_ids[i] == ours || (bpf->replaced_cfg_id && map_ids[i] == bpf->replaced_cfg_id))
+			return true;
+	return false;
+}
+
+static void bpfload_clear_foreign_clsact(const struct bpfload *bpf, int ifindex, enum bpfload_where where)
+{
+	LIBBPF_OPTS(bpf_tc_opts, options, .handle = BPFLOAD_CLSACT_HANDLE, .priority = BPFLOAD_CLSACT_PRIORITY);
+	struct bpf_tc_hook hook;
+
+	bpfload_clsact_hook(&hook, ifindex, where);
+	if (!bpf_tc_query(&hook, &options) && bpfload_uses_maps(bpf, options.prog_id))
+		bpfload_detach_clsact(ifindex, where);
+}
+
+/* XDP and clsact have no pins to find them by: every interface that this daemon has not attached to is asked. */
+static void bpfload_clear_others(const struct bpfload *bpf)
+{
+	struct if_nameindex *all = if_nameindex();
+
+	for (struct if_nameindex *i = all; i && i->if_index; i++) {
+		int ifindex = (int)i->if_index;
+		enum xdp_mode mode;
+		uint32_t id;
+
+		if (bpfload_is_attached(bpf, ifindex))
+			continue;
+		bpfload_clear_foreign_clsact(bpf, ifindex, BPFLOAD_INGRESS);
+		bpfload_clear_foreign_clsact(bpf, ifindex, BPFLOAD_EGRESS);
+		id = bpfload_attached_id(ifindex, &mode);
+		/* what was loaded by hand is taken away by hand */
+		if (!id || bpf->external || !bpfload_uses_maps(bpf, id))
+			continue;
+		log_info("interface %s: removing the XDP program of an earlier daemon, this one does not use it",
+			 i->if_name);
+		bpfload_clear_xdp(ifindex);
+	}
+	if_freenameindex(all);
+}
+
 void bpfload_remove_leftovers(struct bpfload *bpf)
 {
-	if (bpf->pin[0])
-		pin_list(bpf->pin, bpfload_remove_leftover, bpf);
+	if (!bpf->pin[0])
+		return;
+	pin_list(bpf->pin, bpfload_remove_leftover, bpf);
+	bpfload_clear_others(bpf);
 }
 
 void bpfload_clear_xdp(int ifindex)

@@ -232,6 +232,7 @@ static int bpfload_inherit(struct bpfload *bpf, const struct bpfload_settings *s
 			 entries, settings->max_flows);
 		bpf->inherited = true;
 	} else {
+		bpf->replaced_cfg_id = bpfload_map_id(bpf->maps[MAP_CFG]);
 		bpfload_close_maps(bpf->maps);
 		bpfload_unpin_maps(bpf->pin);
 	}

@@ -81,7 +81,10 @@ int bpfload_attach_tc(struct bpfload *bpf, int ifindex, const char *ifname, enum
 		      uint32_t error_bytes);
 /* "tcx" or "clsact": how the last one was attached. */
 const char *bpfload_tc_kind(const struct bpfload *bpf);
-/* Links pinned by an earlier daemon for interfaces that this one did not attach to are removed. */
+/*
+ * Takes away what an earlier daemon with these pins has left on interfaces that this one did not attach to: pinned
+ * links, clsact filters, XDP programs (those that were loaded by hand stay).
+ */
 void bpfload_remove_leftovers(struct bpfload *bpf);
 /* Takes what a daemon that is gone has left on an interface: its clsact filters, and with `xdp` its XDP program. */
 void bpfload_clear_interface(int ifindex, bool xdp);

@@ -72,8 +72,9 @@ struct bpfload {
 	int program_fd;      /* XDP */
 	int maps[MAP_COUNT]; /* own descriptors */
 	bool external;
-	bool inherited;          /* the maps were pinned by an earlier daemon */
-	char pin[PIN_MAX_BYTES]; /* empty: nothing is pinned */
+	bool inherited;           /* the maps were pinned by an earlier daemon */
+	uint32_t replaced_cfg_id; /* of the maps of another size that were pinned here; 0: there were none */
+	char pin[PIN_MAX_BYTES];  /* empty: nothing is pinned */
 	int pin_fd;
 	struct bpfload_attachment attached[BPFLOAD_MAX_ATTACHED];
 	uint32_t attached_count;

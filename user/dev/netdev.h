@@ -7,8 +7,8 @@
 
 #define NETDEV_FEATURE_BASIC 0x01
 #define NETDEV_FEATURE_REDIRECT 0x02
-#define NETDEV_FEATURE_XMIT 0x04 /* takes frames that XDP redirects to it */
-#define NETDEV_FEATURE_ZEROCOPY 0x08
+#define NETDEV_FEATURE_XMIT 0x04     /* takes frames that XDP redirects to it */
+#define NETDEV_FEATURE_ZEROCOPY 0x08 /* AF_XDP without a copy */
 
 /* 0, or -errno: -ENOENT the kernel has no such family. */
 int netdev_xdp_features(int ifindex, uint64_t *features);

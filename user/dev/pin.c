@@ -94,6 +94,28 @@ int pin_open(const char *directory, char *error, uint32_t error_bytes)
 	return fd;
 }
 
+int pin_probe(const char *directory, bool *will_mount)
+{
+	char path[PIN_PATH_BYTES];
+	struct stat info;
+
+	*will_mount = false;
+	if (snprintf(path, sizeof(path), "%s", directory) >= (int)sizeof(path))
+		return -ENAMETOOLONG;
+	/* what is to be made lies where the nearest directory lies that is there */
+	while (stat(path, &info)) {
+		char *slash = strrchr(path, '/');
+
+		if (errno != ENOENT || !slash)
+			return -errno;
+		slash[slash == path] = 0;
+	}
+	if (pin_on_bpffs(path))
+		return 0;
+	*will_mount = !strncmp(directory, PIN_USUAL_MOUNT "/", sizeof(PIN_USUAL_MOUNT));
+	return -EOPNOTSUPP;
+}
+
 void pin_path(const char *directory, const char *name, char *out)
 {
 	snprintf(out, PIN_PATH_BYTES, "%s/%s", directory, name);

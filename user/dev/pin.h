@@ -3,6 +3,7 @@
 #ifndef SOCKSPLICE_PIN_H
 #define SOCKSPLICE_PIN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define PIN_PATH_BYTES 4096
@@ -13,6 +14,11 @@
  * daemon uses it, -EOPNOTSUPP it is not on a bpffs.
  */
 int pin_open(const char *directory, char *error, uint32_t error_bytes);
+/*
+ * Would pin_open() find a bpffs? Changes nothing. 0, -EOPNOTSUPP when the directory is not to be on one (*will_mount:
+ * pin_open() is going to mount it there), or -errno.
+ */
+int pin_probe(const char *directory, bool *will_mount);
 /* DIRECTORY/NAME into `out` (PIN_PATH_BYTES). */
 void pin_path(const char *directory, const char *name, char *out);
 /* Descriptor of what is pinned there, or -errno: -ENOENT nothing. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A provided-buffer ring of io_uring whose buffers are UMEM frames at the
- * payload offset, each as long as one segment: what arrives from the upstream
- * lies where the segment to the client needs it.
+ * payload offset, each as long as one segment or several: what arrives from
+ * the upstream lies where the packet to the client needs it.
  *
  * A completion of a bundled receive names its first buffer only; the others
  * follow in ring order. Buffer ids are slot numbers, so the order in which

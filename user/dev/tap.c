@@ -16,13 +16,14 @@
  * a packet that does not fit and does not tell; one more byte behind the row
  * does: a packet that reaches it was too long.
  *
- * Transmission: a batch is a row of TCP segments that differ in nothing but
- * what the kernel derives again when it cuts the packet: lengths, IPv4 ID,
- * sequence number, checksums, PSH. To find out, each segment's headers are
- * copied with these fields zeroed (the key) and compared with those of the
- * batch. The batch is one writev() of one set of headers and of each frame's
- * payload, where it lies. The headers are a copy, as the first frame may be
- * sent again by its flow, as it is.
+ * Transmission: a batch is a row of TCP packets, each of one segment or
+ * several, that differ in nothing but what the kernel derives again when it
+ * cuts the packet: lengths, IPv4 ID, sequence number, checksums, PSH. To find
+ * out, each packet's headers are copied with these fields zeroed (the key) and
+ * compared with those of the batch. The batch is one writev() of one set of
+ * headers and of each frame's payload, where it lies. The headers are a copy,
+ * as the first frame may be sent again by its flow, as it is. They leave the
+ * TCP checksum to the kernel, also where the batch is a single segment.
  *
  * Invariants: frames of the batch are tx_busy and nothing else is; the batch
  * holds only what belongs together, everything else flushes it first, so order
@@ -222,11 +223,11 @@ static int tap_read(struct tap *tap, struct tap_packet *packet)
 	return 1;
 }
 
-uint32_t tap_receive(struct tap *tap, struct tap_packet *packets, uint32_t max)
+uint32_t tap_receive(struct tap *tap, struct tap_packet *packets, uint32_t max, uint32_t max_bytes)
 {
-	uint32_t count = 0;
+	uint32_t count = 0, bytes = 0;
 
-	for (uint32_t reads = 0; reads < max; reads++) {
+	for (uint32_t reads = 0; reads < max && bytes < max_bytes; reads++) {
 		int result;
 
 		tap_replenish(tap);
@@ -237,7 +238,8 @@ uint32_t tap_receive(struct tap *tap, struct tap_packet *packets, uint32_t max)
 		result = tap_read(tap, &packets[count]);
 		if (result < 0)
 			break;
-		count += (uint32_t)result;
+		if (result)
+			bytes += packets[count++].bytes;
 	}
 	return count;
 }
@@ -274,75 +276,85 @@ static void tap_make_key(const uint8_t *packet, const struct packet_view *view, 
 	memset(tcp + offsetof(struct tcphdr, check), 0, 2);
 }
 
-/*
- * True for a segment that may be part of a larger packet. The other flags belong to one segment only, or, as CWR, would
- * be spread differently when the packet is cut; what is not exactly an IP packet long would leave a gap.
- */
-static bool tap_is_segment(uint8_t *packet, uint16_t len, struct packet_view *view)
+/* True for TCP as we send it; what is not exactly an IP packet long would leave a gap behind it. */
+static bool tap_is_tcp(uint8_t *packet, uint16_t len, struct packet_view *view)
 {
-	return packet_parse(packet, packet + len, view) == DROP_NONE && view->tcp_hdr_len && view->payload_len &&
-	       !view->has_ip_options && view->l3_off + view->l3_len == len &&
-	       view->payload_off <= BUILD_MAX_HEADER_BYTES && (view->tcp_flags & ~TCP_PSH) == TCP_ACK;
+	return packet_parse(packet, packet + len, view) == DROP_NONE && view->tcp_hdr_len && !view->has_ip_options &&
+	       view->l3_off + view->l3_len == len && view->payload_off <= BUILD_MAX_HEADER_BYTES;
 }
 
-static bool tap_continues(const struct tap_batch *batch, const struct packet_view *view, const uint8_t *key)
+/* May be part of a larger packet: other flags belong to one segment only, or, as CWR, would be spread differently. */
+static bool tap_is_plain(const struct packet_view *view)
+{
+	return view->payload_len && (view->tcp_flags & ~TCP_PSH) == TCP_ACK;
+}
+
+static bool tap_continues(const struct tap_batch *batch, const struct packet_view *view, uint16_t gso_size,
+			  const uint8_t *key)
 {
 	return batch->frame_count && batch->frame_count < TAP_BATCH_FRAMES && view->seq == batch->next_seq &&
-	       view->payload_len <= batch->gso_size && batch->bytes + view->payload_len <= TAP_BATCH_BYTES &&
-	       view->payload_off == batch->first.payload_off && !memcmp(key, batch->key, view->payload_off);
+	       gso_size <= batch->gso_size && (gso_size == batch->gso_size || gso_size == view->payload_len) &&
+	       batch->bytes + view->payload_len <= TAP_BATCH_BYTES && view->payload_off == batch->first.payload_off &&
+	       !memcmp(key, batch->key, view->payload_off);
 }
 
-static void tap_add(struct tap *tap, uint32_t frame, uint8_t *payload, uint16_t payload_len)
+static void tap_begin(struct tap *tap, uint8_t *packet, uint16_t len, bool is_tcp, const struct packet_view *view,
+		      uint16_t gso_size)
 {
 	struct tap_batch *batch = &tap->batch;
 
-	tap->tx_iov[2 + batch->frame_count] = (struct iovec){payload, payload_len};
-	batch->frames[batch->frame_count++] = frame;
+	tap_flush(tap);
+	tap->tx_iov[1] = (struct iovec){packet, len};
+	batch->bytes = len;
+	batch->psh = 0;
+	batch->is_tcp = is_tcp;
+	batch->gso_size = gso_size;
+	batch->first = *view;
 }
 
-int tap_transmit(struct tap *tap, uint32_t frame, uint16_t off, uint16_t len)
+int tap_transmit(struct tap *tap, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes)
 {
 	struct tap_batch *batch = &tap->batch;
 	uint8_t *packet = frame_data(tap->pool, frame) + off, key[BUILD_MAX_HEADER_BYTES];
 	struct packet_view view;
-	bool segment = tap_is_segment(packet, len, &view);
+	bool is_tcp = tap_is_tcp(packet, len, &view), plain = is_tcp && tap_is_plain(&view);
+	uint16_t gso_size = segment_bytes && segment_bytes < view.payload_len ? segment_bytes : view.payload_len;
 
 	frame_tx_start(tap->pool, frame);
 	tap->tx_packets++;
-	if (segment)
+	if (plain)
 		tap_make_key(packet, &view, key);
-	if (segment && tap_continues(batch, &view, key)) {
+	if (plain && tap_continues(batch, &view, gso_size, key)) {
 		batch->bytes += view.payload_len;
 		batch->psh |= view.tcp_flags & TCP_PSH;
 	} else {
-		tap_flush(tap);
-		tap->tx_iov[1] = (struct iovec){packet, len};
-		batch->bytes = len;
-		batch->psh = 0;
-		batch->gso_size = segment ? view.payload_len : 0;
-		batch->first = view;
-		if (segment)
+		tap_begin(tap, packet, len, is_tcp, &view, gso_size);
+		if (plain)
 			memcpy(batch->key, key, view.payload_off);
 	}
-	/* of what is not a segment, only tx_iov[1] is used, and not the payload */
-	tap_add(tap, frame, packet + (segment ? view.payload_off : 0), view.payload_len);
+	/* of what is not TCP, only tx_iov[1] is used, and not the payload */
+	tap->tx_iov[2 + batch->frame_count] =
+		(struct iovec){packet + (is_tcp ? view.payload_off : 0), view.payload_len};
+	batch->frames[batch->frame_count++] = frame;
 	batch->next_seq = view.seq + view.payload_len;
-	if (!segment || view.payload_len < batch->gso_size)
+	/* nothing may follow a short segment */
+	if (!plain || view.payload_len % batch->gso_size)
 		tap_flush(tap);
 	return 0;
 }
 
 /* Headers for the whole batch, with a partial TCP checksum: the pseudo-header's sum, not complemented. */
-static void tap_join_headers(struct tap *tap)
+static void tap_make_headers(struct tap *tap)
 {
 	struct tap_batch *batch = &tap->batch;
 	const struct packet_view *first = &batch->first;
 	uint8_t *ip = batch->headers + first->l3_off, *tcp = batch->headers + first->l4_off;
 	uint32_t ip_bytes = batch->bytes - first->l3_off, tcp_bytes = batch->bytes - first->l4_off;
+	bool ipv4 = first->ip_version == 4;
 	uint16_t check;
 
 	memcpy(batch->headers, tap->tx_iov[1].iov_base, first->payload_off);
-	if (first->ip_version == 4) {
+	if (ipv4) {
 		tap_put16(ip + offsetof(struct iphdr, tot_len), ip_bytes);
 		memset(ip + offsetof(struct iphdr, check), 0, 2);
 		check = csum_fold(csum_partial(ip, sizeof(struct iphdr), 0));
@@ -354,14 +366,14 @@ static void tap_join_headers(struct tap *tap)
 	check = csum_fold_sum(csum_pseudo(&first->src, &first->dst, IPPROTO_TCP, tcp_bytes));
 	memcpy(tcp + offsetof(struct tcphdr, check), &check, 2);
 	tap->tx_iov[1] = (struct iovec){batch->headers, first->payload_off};
-	tap->tx_vnet = (struct virtio_net_hdr){
-		.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-		.gso_type = first->ip_version == 4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6,
-		.hdr_len = first->payload_off,
-		.gso_size = batch->gso_size,
-		.csum_start = first->l4_off,
-		.csum_offset = offsetof(struct tcphdr, check),
-	};
+	tap->tx_vnet.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+	tap->tx_vnet.csum_start = first->l4_off;
+	tap->tx_vnet.csum_offset = offsetof(struct tcphdr, check);
+	if (batch->bytes - first->payload_off <= batch->gso_size)
+		return;
+	tap->tx_vnet.gso_type = ipv4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
+	tap->tx_vnet.hdr_len = first->payload_off;
+	tap->tx_vnet.gso_size = batch->gso_size;
 }
 
 void tap_flush(struct tap *tap)
@@ -371,9 +383,9 @@ void tap_flush(struct tap *tap)
 	if (!tap->batch.frame_count)
 		return;
 	tap->tx_vnet = (struct virtio_net_hdr){0};
-	/* a single packet goes as it is, whole in tx_iov[1] */
-	if (tap->batch.frame_count > 1) {
-		tap_join_headers(tap);
+	/* what is not TCP goes as it is, whole in tx_iov[1] */
+	if (tap->batch.is_tcp) {
+		tap_make_headers(tap);
 		vectors += (int)tap->batch.frame_count;
 	}
 	tap->tx_writes++;

@@ -36,12 +36,13 @@ struct tap_packet {
 	bool checksum_ok; /* from a local sender (its checksum field is then partial), or verified: nothing to check */
 };
 
-/* Segments that wait to be written as one packet; private to tap.c. */
+/* Packets that wait to be written as one; private to tap.c. */
 struct tap_batch {
 	uint32_t frame_count;
 	uint32_t bytes;                          /* of the packet they make, Ethernet header included */
 	uint32_t next_seq;                       /* the segment that continues it */
-	uint16_t gso_size;                       /* payload of each but the last; 0: nothing can be joined */
+	uint16_t gso_size;                       /* payload of each segment but the last */
+	bool is_tcp;                             /* else written as it is */
 	uint8_t psh;                             /* PSH of those behind the first */
 	struct packet_view first;                /* the first packet, whose headers all share */
 	uint8_t key[BUILD_MAX_HEADER_BYTES];     /* its headers, zero where segments of one packet may differ */
@@ -84,19 +85,22 @@ int tap_open(struct tap *tap, struct frame_pool *pool, const char *name, uint32_
 void tap_close(struct tap *tap);
 
 /*
- * Reads at most `max` packets and returns how many were put into `packets`. Fewer than `max` does not mean that none
- * waits any more, as dropped ones count against it and as the pool may be empty: ask poll().
+ * Reads at most `max` packets, none after the one that makes `max_bytes` full, and returns how many were put into
+ * `packets`. Fewer than that does not mean that none waits any more, as dropped ones count against it and as the pool
+ * may be empty: ask poll().
  */
-uint32_t tap_receive(struct tap *tap, struct tap_packet *packets, uint32_t max);
+uint32_t tap_receive(struct tap *tap, struct tap_packet *packets, uint32_t max, uint32_t max_bytes);
 /* Frames kept for the next read (FRAME_FILL), for exact accounting. */
 uint32_t tap_spare_frames(const struct tap *tap);
 
 /*
- * Posts one Ethernet frame, bytes [off, off + len) of `frame`, with complete checksums. Always 0, as by the contract of
- * xsk_transmit(): frame_tx_start() was called on it, and frame_tx_done() will be, at the latest before tap_flush()
- * returns. Order is kept. Until then the bytes must not change; they are not changed here either.
+ * Posts one Ethernet frame, bytes [off, off + len) of `frame`. Its checksums are complete, but for the one of TCP,
+ * which may be anything: the kernel makes it. segment_bytes: the kernel cuts its payload into segments of so much; 0:
+ * into none. Always 0, as by the contract of xsk_transmit(): frame_tx_start() was called on it, and frame_tx_done()
+ * will be, at the latest before tap_flush() returns. Order is kept. Until then the bytes must not change; they are not
+ * changed here either.
  */
-int tap_transmit(struct tap *tap, uint32_t frame, uint16_t off, uint16_t len);
+int tap_transmit(struct tap *tap, uint32_t frame, uint16_t off, uint16_t len, uint16_t segment_bytes);
 /* Writes what is pending. What the kernel does not take is counted and lost, as on a wire. */
 void tap_flush(struct tap *tap);
 

@@ -114,6 +114,19 @@ int topo_read_interface(const char *name, struct topo_interface *out)
 	return err;
 }
 
+bool topo_link_up(const char *name)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq ifr;
+	bool up;
+
+	if (fd < 0)
+		return false;
+	up = !topo_ioctl(fd, name, SIOCGIFFLAGS, &ifr) && (ifr.ifr_flags & IFF_UP) && (ifr.ifr_flags & IFF_RUNNING);
+	close(fd);
+	return up;
+}
+
 bool topo_prefers_tc(const struct topo_interface *topo)
 {
 	return topo->is_virtual && strcmp(topo->driver, "virtio_net") != 0;

@@ -30,6 +30,8 @@ struct topo_interface {
 bool topo_prefers_tc(const struct topo_interface *topo);
 /* 0, or -errno: -ENODEV no such interface. */
 int topo_read_interface(const char *name, struct topo_interface *out);
+/* Is it up, and has it a carrier? A device that is gone has not. */
+bool topo_link_up(const char *name);
 /* All unicast addresses of all interfaces of this namespace (loopback included), at most `max`; count or -errno. */
 int topo_read_local_addrs(struct addr *addrs, uint32_t max);
 

@@ -22,8 +22,8 @@ struct umem {
 };
 
 /*
- * `frame_count` frames of `frame_bytes` (2048 or 4096). numa_node -1: do not bind. 0 or -ENOMEM. Falls back to
- * normal pages with a log line that says how to get huge ones.
+ * `frame_count` frames of `frame_bytes` (a power of two; 2048 or 4096 for AF_XDP, at most 32768). numa_node -1: do not
+ * bind. 0 or -ENOMEM. Falls back to normal pages with a log line that says how to get huge ones.
  */
 int umem_create(struct umem *umem, uint32_t frame_count, uint32_t frame_bytes, int numa_node);
 void umem_destroy(struct umem *umem);

@@ -61,10 +61,18 @@ void uring_destroy(struct uring *uring)
 	uring->messages = NULL;
 }
 
+static void uring_note_queued(struct uring *uring)
+{
+	uring->queued = io_uring_sq_ready(&uring->ring);
+	if (uring->queued > uring->peak)
+		uring->peak = uring->queued;
+}
+
 void uring_submit(struct uring *uring)
 {
 	int err;
 
+	uring_note_queued(uring);
 	uring->submits++;
 	err = io_uring_submit_and_get_events(&uring->ring);
 	/* the kernel copied every msghdr, iovec and address (IORING_FEAT_SUBMIT_STABLE) */
@@ -81,6 +89,7 @@ void uring_wait(struct uring *uring, uint64_t timeout_ns)
 	struct io_uring_cqe *cqe;
 	int err;
 
+	uring_note_queued(uring);
 	uring->waits++;
 	err = io_uring_submit_and_wait_timeout(&uring->ring, &cqe, 1, timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
 	if (!io_uring_sq_ready(&uring->ring))
@@ -93,8 +102,10 @@ struct io_uring_sqe *uring_sqe(struct uring *uring, union uring_word word)
 {
 	struct io_uring_sqe *sqe;
 
-	while (!(sqe = io_uring_get_sqe(&uring->ring)))
+	while (!(sqe = io_uring_get_sqe(&uring->ring))) {
+		uring->full++;
 		uring_submit(uring);
+	}
 	io_uring_sqe_set_data64(sqe, word.u64);
 	return sqe;
 }
@@ -134,9 +145,9 @@ void uring_recv(struct uring *uring, union uring_word word, int fd, void *data, 
 	URING_PREP(uring, word, io_uring_prep_recv, fd, data, len, 0);
 }
 
-void uring_recv_bundle(struct uring *uring, union uring_word word, int fd, uint16_t group)
+void uring_recv_bundle(struct uring *uring, union uring_word word, int fd, uint16_t group, uint32_t max_bytes)
 {
-	struct io_uring_sqe *sqe = URING_PREP(uring, word, io_uring_prep_recv_multishot, fd, NULL, 0, 0);
+	struct io_uring_sqe *sqe = URING_PREP(uring, word, io_uring_prep_recv, fd, NULL, max_bytes, 0);
 
 	sqe->flags |= IOSQE_BUFFER_SELECT;
 	sqe->buf_group = group;

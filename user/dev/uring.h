@@ -42,6 +42,8 @@ struct uring {
 	uint32_t messages_used;
 	struct uring_message *messages; /* URING_MESSAGES */
 	uint64_t submits, completions, waits;
+	uint32_t queued, peak; /* entries that the last submission took, and the most that one did */
+	uint64_t full;         /* times that the queue had to be submitted to make room */
 };
 
 /*
@@ -63,8 +65,8 @@ void uring_connect(struct uring *uring, union uring_word word, int fd, const str
 /* Sends all of it (MSG_WAITALL), however often the socket buffer fills. */
 void uring_send(struct uring *uring, union uring_word word, int fd, const void *data, uint32_t len);
 void uring_recv(struct uring *uring, union uring_word word, int fd, void *data, uint32_t len);
-/* Bundled multishot reception into the buffer ring of group `group`. */
-void uring_recv_bundle(struct uring *uring, union uring_word word, int fd, uint16_t group);
+/* Receives once, what is there, into as many buffers of the ring of group `group` as that needs. */
+void uring_recv_bundle(struct uring *uring, union uring_word word, int fd, uint16_t group, uint32_t max_bytes);
 /* Room for one message; fill header-less iovecs, then uring_sendmsg() or uring_recvmsg() with it. */
 struct uring_message *uring_message(struct uring *uring);
 void uring_sendmsg(struct uring *uring, union uring_word word, int fd, struct uring_message *message, uint32_t iovecs);

@@ -17,8 +17,8 @@
  * with the connection (`left_head`) when the flow is gone.
  *
  * Nothing here is linear in the number of connections. What must be looked at
- * again hangs in a list: DIRTY (payload may be sendable), STARVED (a receive
- * ended for want of buffers).
+ * again hangs in a list: DIRTY (payload may be sendable), RECEIVE (its turn to
+ * receive from the upstream comes).
  *
  * How ends are passed on: the client's FIN becomes SHUT_WR after the last
  * byte, the upstream's FIN becomes ours after the last byte, a reset or
@@ -32,27 +32,33 @@
 /* Connections that still close may outnumber flows for a moment. */
 #define BRIDGE_EXTRA_CONNS 1024
 #define BRIDGE_RECV_GROUP 1
+/* Somewhat under a second: who asks every second gets a new answer each time. */
+#define BRIDGE_SAMPLE_NS 900000000ull
+/* Of each ring of receive buffers. */
+#define BRIDGE_RECV_BYTES (1u << 20)
+#define BRIDGE_RECV_ENTRIES_MIN 32
 
+/* Few bytes are soon used again, while they are in the CPU's caches. */
 static uint32_t bridge_recv_entries(const struct frame_pool *pool)
 {
-	uint32_t entries = 64;
+	uint32_t entries = BRIDGE_RECV_ENTRIES_MIN;
 
-	while (entries < 1024 && entries * 32 < pool->total)
+	while (entries * 2 * pool->frame_bytes <= BRIDGE_RECV_BYTES && entries * 2 <= pool->total / 32)
 		entries *= 2;
 	return entries;
 }
 
-static int bridge_create_rings(struct bridge *bridge, const uint16_t segment_bytes[2])
+static int bridge_create_rings(struct bridge *bridge, const uint16_t buffer_bytes[2])
 {
 	uint32_t entries = bridge_recv_entries(bridge->pool);
 	int err;
 
 	for (int i = 0; i < BRIDGE_RECV_RINGS; i++) {
-		bridge->rings[i].buffer_bytes = segment_bytes[i];
+		bridge->rings[i].buffer_bytes = buffer_bytes[i];
 		if (!bridge->uring->recv_bundle)
 			continue;
 		err = recvring_create(&bridge->rings[i], bridge->uring, bridge->pool, (uint16_t)(BRIDGE_RECV_GROUP + i),
-				      entries, segment_bytes[i]);
+				      entries, buffer_bytes[i]);
 		if (err)
 			return err;
 	}
@@ -85,6 +91,7 @@ static int bridge_create_splice(struct bridge *bridge, const struct bridge_setti
 {
 	const struct splice_calls calls = {.ctx = bridge,
 					   .trace = &bridge->trace,
+					   .recorder = settings->recorder,
 					   .handover = bridge_handover,
 					   .names = settings->dns ? dns_service_names(settings->dns) : NULL,
 					   .port_of = bridge_port_of,
@@ -125,7 +132,7 @@ int bridge_create(struct bridge **out, const struct bridge_settings *settings)
 	err = conn_table_create(bridge, config->tcp.max_flows + BRIDGE_EXTRA_CONNS);
 	if (err)
 		goto fail;
-	err = bridge_create_rings(bridge, settings->segment_bytes);
+	err = bridge_create_rings(bridge, settings->buffer_bytes);
 	if (err)
 		goto fail;
 	err = bridge_create_splice(bridge, settings);
@@ -225,8 +232,9 @@ static struct conn *bridge_conn_of(const struct bridge *bridge, const struct flo
 }
 
 /* No connection could be made for want of something here: counted by the caller. */
-static void bridge_turn_away(struct bridge *bridge, struct flow *flow)
+static void bridge_turn_away(struct bridge *bridge, struct flow *flow, const char *why)
 {
+	bridge_record_turned_away(bridge, flow, why);
 	if (bridge->config->tcp.accept == CONFIG_ACCEPT_EARLY)
 		stack_abort(bridge->stack, flow, bridge->now_ns);
 	else
@@ -255,25 +263,27 @@ void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 
 	/* with `accept: early` the rules may have changed since the SYN */
 	if (bridge->stopping || verdict.action != RULES_PROXY) {
-		bridge_turn_away(bridge, flow);
+		bridge_turn_away(bridge, flow, "rule");
 		return;
 	}
 	if (!bridge_find_name(bridge, flow, &verdict, &name))
 		return;
 	fd = upstream_open_socket(bridge_choose_upstream(bridge, verdict.upstream));
+	if (fd == -EMFILE || fd == -ENFILE) {
+		bridge->counters.dial_no_descriptor++;
+		bridge_turn_away(bridge, flow, "dial_no_descriptor");
+		return;
+	}
 	if (fd < 0) {
-		if (fd == -EMFILE || fd == -ENFILE)
-			bridge->counters.dial_no_descriptor++;
-		else
-			bridge->counters.dial_failed++;
-		bridge_turn_away(bridge, flow);
+		bridge->counters.dial_failed++;
+		bridge_turn_away(bridge, flow, "dial_failed");
 		return;
 	}
 	conn = conn_get(bridge, flow, fd);
 	if (!conn) {
 		bridge->counters.dial_no_slot++;
 		upstream_close_socket(fd, 1);
-		bridge_turn_away(bridge, flow);
+		bridge_turn_away(bridge, flow, "dial_no_slot");
 		return;
 	}
 	conn->wanted_upstream = verdict.upstream;
@@ -284,6 +294,7 @@ void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 		return;
 	}
 	if (conn->entry == SPLICE_NONE && bridge->config->tcp.relay == CONFIG_RELAY_SPLICE) {
+		conn->why = "not_spliced";
 		socks_client_refuse(bridge, conn, REFUSE_RESET);
 		return;
 	}
@@ -320,8 +331,8 @@ void bridge_flow_writable(struct bridge *bridge, struct flow *flow)
 {
 	struct conn *conn = bridge_conn_of(bridge, flow);
 
-	if (conn)
-		relay_receive_start(bridge, conn);
+	if (conn && conn->state == CONN_RELAYING)
+		conn_list_add(bridge, CONN_LINK_RECEIVE, conn);
 }
 
 void bridge_flow_closed(struct bridge *bridge, struct flow *flow, enum flow_end why)
@@ -330,6 +341,8 @@ void bridge_flow_closed(struct bridge *bridge, struct flow *flow, enum flow_end 
 
 	if (!conn)
 		return;
+	if (conn->state != CONN_OPENING)
+		bridge_record_closed(bridge, conn, why);
 	conn_detach_flow(bridge, conn);
 	conn->left_head = stack_take_receive_queue(bridge->stack, flow);
 	if (conn->state == CONN_OPENING)
@@ -393,35 +406,24 @@ static void bridge_timer(void *ctx, struct wheel_timer *timer, uint64_t now_ns)
 		socks_client_timed_out(bridge, conn);
 }
 
-static void bridge_feed_starved(struct bridge *bridge)
-{
-	struct conn_list *list = &bridge->lists[CONN_LINK_STARVED];
-	uint32_t last = list->tail;
-	bool more = last != CONN_NONE;
-
-	/* one pass: who starves again is appended behind `last` */
-	while (more) {
-		more = list->head != last;
-		relay_receive_start(bridge, conn_list_take(bridge, CONN_LINK_STARVED));
-	}
-}
-
 void bridge_flush(struct bridge *bridge, uint32_t reserve_frames)
 {
 	struct conn *conn;
-	uint32_t added = 0;
 
+	bridge->reserve_frames = reserve_frames;
 	while ((conn = conn_list_take(bridge, CONN_LINK_DIRTY)))
 		relay_send_start(bridge, conn);
 	if (bridge->uring->recv_bundle)
 		for (int i = 0; i < BRIDGE_RECV_RINGS; i++)
-			added += recvring_refill(&bridge->rings[i], reserve_frames);
-	else
-		added = frame_pool_free(bridge->pool) > reserve_frames;
-	if (added)
-		bridge_feed_starved(bridge);
+			recvring_refill(&bridge->rings[i], reserve_frames);
+	relay_receive_waiting(bridge);
 	splice_run(bridge->splice, bridge->now_ns);
 	wheel_expire(&bridge->wheel, bridge->now_ns, bridge_timer, bridge);
+}
+
+bool bridge_has_work(const struct bridge *bridge)
+{
+	return relay_may_receive(bridge);
 }
 
 uint64_t bridge_next_timer_ns(const struct bridge *bridge)
@@ -510,6 +512,31 @@ void bridge_gauges(const struct bridge *bridge, struct bridge_gauges *out)
 	out->opening = counts[CONN_OPENING];
 	out->relaying = counts[CONN_RELAYING];
 	out->closing = counts[CONN_CLOSING];
+}
+
+void bridge_flow_rates(struct bridge *bridge, const struct flow *flow, uint64_t now_ns, uint64_t rates[2])
+{
+	struct conn *conn = bridge_conn_of(bridge, flow);
+	struct flow_info info;
+	uint64_t since_ns;
+
+	rates[FLOW_UP] = rates[FLOW_DOWN] = 0;
+	if (!conn)
+		return;
+	stack_flow_describe(bridge->stack, flow, &info);
+	since_ns = conn->sampled_ns ? conn->sampled_ns : info.created_ns;
+	if (!conn->sampled_ns || now_ns - since_ns >= BRIDGE_SAMPLE_NS) {
+		uint64_t bytes[2] = {[FLOW_UP] = info.bytes_from_client, [FLOW_DOWN] = info.bytes_to_client};
+		uint64_t past_ms = (now_ns - since_ns) / 1000000;
+
+		for (int i = 0; i < 2; i++) {
+			conn->rate[i] = past_ms ? (bytes[i] - conn->sampled_bytes[i]) * 1000 / past_ms : 0;
+			conn->sampled_bytes[i] = bytes[i];
+		}
+		conn->sampled_ns = now_ns;
+	}
+	rates[FLOW_UP] = conn->rate[FLOW_UP];
+	rates[FLOW_DOWN] = conn->rate[FLOW_DOWN];
 }
 
 const char *bridge_flow_refusal(const struct bridge *bridge, const struct flow *flow)

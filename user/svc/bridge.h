@@ -12,6 +12,7 @@
 #include "cfg_abi.h"
 #include "config.h"
 #include "dns_service.h"
+#include "flow_record.h"
 #include "rules.h"
 #include "splice.h"
 #include "stack.h"
@@ -51,7 +52,7 @@
 	X(upstream_send_bytes)                                                                                         \
 	X(upstream_receives) /* recv completions that brought payload */                                               \
 	X(upstream_receive_bytes)                                                                                      \
-	X(receive_arms)       /* multishot receives started */                                                         \
+	X(receive_arms)       /* receives started */                                                                   \
 	X(receive_pauses)     /* back-pressure from a slow client */                                                   \
 	X(receive_no_buffers) /* no frame was free for what the upstream sent; it waits in the socket */               \
 	X(relay_keys_missing) /* relayed flows that could not be entered: a change of the rules may end them */        \
@@ -71,6 +72,16 @@ struct bridge_gauges {
 	uint32_t closing; /* waiting for completions still in flight */
 };
 
+/* How the upstream has answered lately. Times are CLOCK_MONOTONIC, 0: never. */
+struct bridge_health {
+	uint64_t answered_ns; /* a CONNECT was answered, whatever the answer */
+	uint64_t failed_ns;   /* a dial or a handshake failed */
+	uint32_t failures;    /* of these in a row, up to now */
+	uint32_t refusals;    /* CONNECTs in a row that were not granted, up to now */
+	const char *failure;  /* the counter of the last failure, static; NULL: none yet */
+	const char *refusal;  /* of the last answer, static; NULL: it was granted */
+};
+
 struct bridge;
 
 /* Losses that a test asks for. */
@@ -84,9 +95,10 @@ struct bridge_settings {
 	struct uring *uring;
 	struct frame_pool *pool;
 	struct bpfload *bpf;
-	struct dns_service *dns;   /* NULL: there is no mapped DNS */
-	uint16_t segment_bytes[2]; /* payload of a full segment over IPv4 and over IPv6, for the receive buffers */
+	struct dns_service *dns;  /* NULL: there is no mapped DNS */
+	uint16_t buffer_bytes[2]; /* payload of a receive buffer: whole segments over IPv4, and over IPv6 */
 	struct bridge_faults faults;
+	const struct flow_recorder *recorder; /* NULL: ends of flows are not recorded */
 	void *ctx;
 	/* Everything that was given to the stack's transmit is on its way when this returns. */
 	void (*flush_transmissions)(void *ctx);
@@ -117,6 +129,8 @@ void bridge_set_time(struct bridge *bridge, uint64_t now_ns);
 void bridge_complete(struct bridge *bridge, union uring_word word, int32_t res, uint32_t flags);
 /* Once per loop, after input: starts the sends that became possible, refills receive buffers, runs timers. */
 void bridge_flush(struct bridge *bridge, uint32_t reserve_frames);
+/* Something is left to do that no completion and no timer will tell of: call again without sleeping. */
+bool bridge_has_work(const struct bridge *bridge);
 uint64_t bridge_next_timer_ns(const struct bridge *bridge);
 /* Resets up to `max` flows toward client and upstream; returns how many were left to do before. */
 uint32_t bridge_reset_some(struct bridge *bridge, uint32_t max);
@@ -133,6 +147,12 @@ uint32_t bridge_connections(const struct bridge *bridge);
 
 const struct bridge_counters *bridge_counters(const struct bridge *bridge);
 void bridge_gauges(const struct bridge *bridge, struct bridge_gauges *out);
+const struct bridge_health *bridge_health(const struct bridge *bridge);
+/*
+ * Payload bytes a second of a relayed flow, by direction (FLOW_UP, FLOW_DOWN): since somebody asked before, if that was
+ * a second or more ago, else as told then; at first its average.
+ */
+void bridge_flow_rates(struct bridge *bridge, const struct flow *flow, uint64_t now_ns, uint64_t rates[2]);
 /* Why this flow is not the kernel's, static; NULL: it is on its way there. */
 const char *bridge_flow_refusal(const struct bridge *bridge, const struct flow *flow);
 /* Name of the state of this flow's connection, static. */

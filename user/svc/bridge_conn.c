@@ -42,7 +42,7 @@ int conn_table_create(struct bridge *bridge, uint32_t count)
 	bridge->conn_count = count;
 	bridge->free_head = CONN_NONE;
 	for (int link = 0; link < CONN_LINK_COUNT; link++)
-		bridge->lists[link] = (struct conn_list){CONN_NONE, CONN_NONE};
+		bridge->lists[link] = (struct conn_list){.head = CONN_NONE, .tail = CONN_NONE};
 	return 0;
 }
 
@@ -185,6 +185,21 @@ void conn_list_add(struct bridge *bridge, enum conn_link link, struct conn *conn
 	else
 		bridge->conns[list->tail].next[link] = index;
 	list->tail = index;
+	list->count++;
+}
+
+void conn_list_add_first(struct bridge *bridge, enum conn_link link, struct conn *conn)
+{
+	struct conn_list *list = &bridge->lists[link];
+
+	if (conn->linked[link])
+		return;
+	conn->linked[link] = true;
+	conn->next[link] = list->head;
+	list->head = conn_index(bridge, conn);
+	if (list->tail == CONN_NONE)
+		list->tail = list->head;
+	list->count++;
 }
 
 struct conn *conn_list_take(struct bridge *bridge, enum conn_link link)
@@ -196,6 +211,7 @@ struct conn *conn_list_take(struct bridge *bridge, enum conn_link link)
 		return NULL;
 	conn = &bridge->conns[list->head];
 	list->head = conn->next[link];
+	list->count--;
 	if (list->head == CONN_NONE)
 		list->tail = CONN_NONE;
 	conn->linked[link] = false;

@@ -16,8 +16,9 @@ bool bridge_is_fake(const struct bridge *bridge, const struct addr *addr)
 	return names && dnsmap_covers(names, addr);
 }
 
-static void bridge_refuse_name(struct bridge *bridge, struct flow *flow, enum flow_refusal how)
+static void bridge_refuse_name(struct bridge *bridge, struct flow *flow, enum flow_refusal how, const char *why)
 {
+	bridge_record_turned_away(bridge, flow, why);
 	if (bridge->config->tcp.accept == CONFIG_ACCEPT_EARLY)
 		stack_abort(bridge->stack, flow, bridge->now_ns);
 	else
@@ -52,13 +53,13 @@ bool bridge_find_name(struct bridge *bridge, struct flow *flow, struct rules_ver
 	*name = dnsmap_find(names, &info.destination.addr);
 	if (*name == DNSMAP_NONE || !dnsmap_name(names, *name)[0]) {
 		dns_service_counters(bridge->settings.dns)->flows_unknown++;
-		bridge_refuse_name(bridge, flow, REFUSE_HOST_UNREACHABLE);
+		bridge_refuse_name(bridge, flow, REFUSE_HOST_UNREACHABLE, "name_unknown");
 		return false;
 	}
 	by_name = dns_service_decide(bridge->settings.dns, *name);
 	if (by_name.action != RULES_PROXY) {
 		dns_service_counters(bridge->settings.dns)->flows_forbidden++;
-		bridge_refuse_name(bridge, flow, bridge_name_refusal(by_name.action));
+		bridge_refuse_name(bridge, flow, bridge_name_refusal(by_name.action), "name_forbidden");
 		return false;
 	}
 	if (by_name.upstream >= 0)
@@ -86,4 +87,13 @@ void bridge_release_name(struct bridge *bridge, struct conn *conn)
 const char *bridge_name(const struct bridge *bridge, const struct conn *conn)
 {
 	return dnsmap_name(bridge_names(bridge), conn->name);
+}
+
+void bridge_record_name(const struct bridge *bridge, const struct addr *addr, char name[DNS_TEXT_BYTES])
+{
+	const struct dnsmap *names = bridge_names(bridge);
+
+	name[0] = 0;
+	if (names)
+		dnsmap_copy_name(names, addr, name);
 }

@@ -50,7 +50,7 @@ enum conn_op {
 };
 
 /* Lists through conn.links. */
-enum conn_link { CONN_LINK_DIRTY, CONN_LINK_STARVED, CONN_LINK_COUNT };
+enum conn_link { CONN_LINK_DIRTY, CONN_LINK_RECEIVE, CONN_LINK_COUNT };
 
 struct conn {
 	uint8_t state;
@@ -59,13 +59,13 @@ struct conn {
 	bool upstream_ended; /* the upstream sent FIN */
 	bool sending;        /* a sendmsg is in flight */
 	bool receiving;      /* a receive or poll is armed */
-	bool pausing;        /* the receive is being cancelled because the client has no room */
 	bool cancelling;
 	bool handling;     /* a completion is being handled */
 	bool client_ended; /* the flow is gone in order: what it left is still sent */
 	bool traced;
 	bool linked[CONN_LINK_COUNT];
-	uint8_t ring; /* index of the receive ring */
+	uint8_t ring;            /* index of the receive ring */
+	uint8_t receive_buffers; /* that the last reception filled */
 	uint16_t generation;
 	uint16_t in_flight; /* completions that will still come */
 	uint32_t next[CONN_LINK_COUNT];
@@ -80,7 +80,12 @@ struct conn {
 	uint32_t frame;                /* messages of the handshake; FRAME_NONE outside of it */
 	uint16_t early_off, early_len; /* payload that came behind the SOCKS reply, in `frame` */
 	struct wheel_timer timer;
+	uint8_t end;     /* enum record_end, when it is known before the flow ends */
+	const char *why; /* of its record, static */
 	struct socks_handshake handshake;
+
+	/* bridge_flow_rates() */
+	uint64_t sampled_ns, sampled_bytes[2], rate[2];
 
 	/* the handover to the kernel (offload.c) */
 	uint32_t entry;          /* of the splice; SPLICE_NONE: this connection is the relay's */
@@ -97,7 +102,7 @@ struct conn {
 #define BRIDGE_EARLY_DATA_BYTES (1u << 20)
 
 struct conn_list {
-	uint32_t head, tail;
+	uint32_t head, tail, count;
 };
 
 struct bridge {
@@ -114,11 +119,13 @@ struct bridge {
 	uint32_t conn_used;
 	uint32_t free_head;
 	uint32_t reset_cursor;
-	bool stopping;        /* no new connections: those there are, are being reset */
-	uint32_t *flow_conns; /* flow index -> connection, CONN_NONE */
+	uint32_t reserve_frames; /* of the pool, that reception leaves alone */
+	bool stopping;           /* no new connections: those there are, are being reset */
+	uint32_t *flow_conns;    /* flow index -> connection, CONN_NONE */
 	struct conn_list lists[CONN_LINK_COUNT];
 	uint32_t state_counts[CONN_STATE_COUNT];
 	struct bridge_counters counters;
+	struct bridge_health health;
 	struct splice *splice;
 	struct trace trace;
 	uint8_t *early_data; /* BRIDGE_EARLY_DATA_BYTES */
@@ -148,6 +155,7 @@ void conn_end_completion(struct bridge *bridge, struct conn *conn);
 /* Unties flow and connection; the flow is gone for the connection afterwards. */
 void conn_detach_flow(struct bridge *bridge, struct conn *conn);
 void conn_list_add(struct bridge *bridge, enum conn_link link, struct conn *conn);
+void conn_list_add_first(struct bridge *bridge, enum conn_link link, struct conn *conn);
 struct conn *conn_list_take(struct bridge *bridge, enum conn_link link);
 /* Resets the client; the connection is closing afterwards. */
 void conn_abort(struct bridge *bridge, struct conn *conn);
@@ -160,6 +168,24 @@ void socks_client_received(struct bridge *bridge, struct conn *conn, int32_t res
 void socks_client_timed_out(struct bridge *bridge, struct conn *conn);
 /* Tells the client that there will be no connection, and closes. */
 void socks_client_refuse(struct bridge *bridge, struct conn *conn, enum flow_refusal how);
+
+/* bridge_record.c: how connections end */
+/* Counts why a connection will not be, for its record too, and whether the upstream is to blame. */
+#define CONN_FAILED(bridge, conn, name, upstreams_fault)                                                               \
+	do {                                                                                                           \
+		(bridge)->counters.name++;                                                                             \
+		bridge_failed(bridge, conn, #name, upstreams_fault);                                                   \
+	} while (0)
+void bridge_failed(struct bridge *bridge, struct conn *conn, const char *why, bool upstreams_fault);
+/* CONNECT was answered; `refusal` is the counter of the answer, NULL when it was granted. */
+void bridge_answered(struct bridge *bridge, struct conn *conn, const char *refusal);
+/* A flow that never got a connection. */
+void bridge_record_turned_away(struct bridge *bridge, const struct flow *flow, const char *why);
+/* The flow of this connection ends; `end` unless something else is known already. Before it is detached. */
+void bridge_record(struct bridge *bridge, const struct conn *conn, enum record_end end);
+void bridge_record_closed(struct bridge *bridge, const struct conn *conn, enum flow_end why);
+/* The connection ends in the middle of its handover. */
+void bridge_record_handover(struct bridge *bridge, const struct conn *conn, enum record_end end);
 
 /* offload.c: handover to the kernel */
 /* Before the dial. false: the client's SYN was answered, the flow is to be dropped without a word. */
@@ -203,6 +229,8 @@ bool bridge_find_name(struct bridge *bridge, struct flow *flow, struct rules_ver
 void bridge_hold_name(struct bridge *bridge, struct conn *conn, uint32_t name);
 void bridge_release_name(struct bridge *bridge, struct conn *conn);
 const char *bridge_name(const struct bridge *bridge, const struct conn *conn);
+/* The name of this fake address; empty: it is none, or nobody knows any more. */
+void bridge_record_name(const struct bridge *bridge, const struct addr *addr, char name[DNS_TEXT_BYTES]);
 bool bridge_is_fake(const struct bridge *bridge, const struct addr *addr);
 
 /* bridge_relay.c: payload */
@@ -211,6 +239,10 @@ void relay_send_start(struct bridge *bridge, struct conn *conn);
 void relay_sent(struct bridge *bridge, struct conn *conn, int32_t res);
 void relay_receive_start(struct bridge *bridge, struct conn *conn);
 void relay_received(struct bridge *bridge, struct conn *conn, int32_t res, uint32_t flags);
+/* Somebody waits to receive and there are buffers. */
+bool relay_may_receive(const struct bridge *bridge);
+/* Starts the reception of those that wait for it, in order, as far as the buffers go. */
+void relay_receive_waiting(struct bridge *bridge);
 void relay_polled(struct bridge *bridge, struct conn *conn, int32_t res);
 void relay_received_message(struct bridge *bridge, struct conn *conn, int32_t res);
 /* The client's flow ended in order while bytes of it wait for the upstream. */

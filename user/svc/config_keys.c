@@ -124,6 +124,7 @@ static const struct config_key dns_keys[] = {
 static const struct config_key log_keys[] = {
 	{.name = "level", .kind = CONFIG_KIND_CHOICE, TARGET(config, log_level), .choices = level_choices, .live = 1},
 	{.name = "file", .kind = CONFIG_KIND_STRING, TARGET(config, log_file)},
+	{.name = "flows", .kind = CONFIG_KIND_STRING, TARGET(config, log_flows), .empty_word = "off"},
 	END,
 };
 
@@ -157,6 +158,16 @@ static const struct config_key performance_keys[] = {
 	END,
 };
 
+#define RULE_KEY(key, needed)                                                                                          \
+	{                                                                                                              \
+		.name = key, .kind = CONFIG_KIND_RULE, .offset = CONFIG_NO_TARGET, .required = needed                  \
+	}
+
+static const struct config_key rule_keys[] = {
+	RULE_KEY("src", 0),    RULE_KEY("dst", 0),    RULE_KEY("proto", 0),    RULE_KEY("dport", 0),
+	RULE_KEY("domain", 0), RULE_KEY("action", 1), RULE_KEY("upstream", 0), END,
+};
+
 const struct config_key config_root_keys[] = {
 	{.name = "interfaces",
 	 .kind = CONFIG_KIND_SEQUENCE,
@@ -177,12 +188,13 @@ const struct config_key config_root_keys[] = {
 	 .keys = upstream_keys,
 	 .count_offset = offsetof(struct config, upstream_count),
 	 .required = 1},
-	{.name = "rules", .kind = CONFIG_KIND_RULES, TARGET(config, rules), .live = 1},
+	{.name = "rules", .kind = CONFIG_KIND_RULES, TARGET(config, rules), .keys = rule_keys, .live = 1},
 	{.name = "tcp", .kind = CONFIG_KIND_MAPPING, .offset = offsetof(struct config, tcp), .keys = tcp_keys},
 	{.name = "dns", .kind = CONFIG_KIND_MAPPING, .offset = offsetof(struct config, dns), .keys = dns_keys},
 	{.name = "state", .kind = CONFIG_KIND_STRING, TARGET(config, state)},
 	{.name = "control", .kind = CONFIG_KIND_STRING, TARGET(config, control)},
 	{.name = "log", .kind = CONFIG_KIND_MAPPING, .offset = 0, .keys = log_keys},
+	{.name = "metrics", .kind = CONFIG_KIND_ENDPOINT, TARGET(config, metrics)},
 	{.name = "performance",
 	 .kind = CONFIG_KIND_MAPPING,
 	 .offset = offsetof(struct config, performance),
@@ -190,6 +202,5 @@ const struct config_key config_root_keys[] = {
 	NOT_YET("udp"),
 	NOT_YET("icmp"),
 	NOT_YET("socks"),
-	NOT_YET("metrics"),
 	END,
 };

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The table of keys: what a mapping may contain, and where each value goes. */
+/*
+ * The table of keys: what a mapping may contain, and where each value goes. A new key needs a sentence in config_help.c
+ * and then `make reference`, which writes it into the documents; a new kind, its words in config_reference_kind().
+ * Tests tell.
+ */
 #ifndef SOCKSPLICE_CONFIG_KEYS_H
 #define SOCKSPLICE_CONFIG_KEYS_H
 
@@ -23,6 +27,7 @@ enum config_kind {
 	CONFIG_KIND_ADDRESSES, /* list of addresses, at most `max`; target: array of struct addr, count at
 				  `count_offset` */
 	CONFIG_KIND_RULES,     /* config_rules.c; target: struct config_rules */
+	CONFIG_KIND_RULE,      /* a key of a rule, named for the reference: config_rules.c reads it */
 	CONFIG_KIND_NOT_YET,   /* of a later build */
 };
 

@@ -20,6 +20,7 @@ struct config_reader {
 	struct config *out;
 	struct config_error *error;
 	struct config_rule_marks *rules;
+	struct config_marks *marks; /* NULL: not wanted */
 };
 
 /* -EINVAL, with "NAME:LINE:COLUMN: ..." as the error. */

@@ -17,7 +17,7 @@
 
 #define SECOND 1000000000ull
 
-static const struct config config_defaults = {
+const struct config config_defaults = {
 	.on_down = CONFIG_ON_DOWN_DROP,
 	.tcp = {.accept = CONFIG_ACCEPT_DEFERRED,
 		.connect_timeout_ns = 10 * SECOND,
@@ -281,9 +281,31 @@ static int config_read_addresses(const struct config_reader *reader, const yaml_
 	return 0;
 }
 
+static void config_note_mark(const struct config_reader *reader, const struct config_key *key, const char *base,
+			     const yaml_mark_t *at)
+{
+	struct config_marks *marks = reader->marks;
+
+	if (!marks || marks->count == CONFIG_MAX_MARKS)
+		return;
+	marks->marks[marks->count++] = (struct config_mark){.key = key->name,
+							    .base = (size_t)(base - (const char *)reader->out),
+							    .line = (uint32_t)at->line + 1,
+							    .column = (uint32_t)at->column + 1};
+}
+
+const struct config_mark *config_marks_find(const struct config_marks *marks, const char *key, size_t base)
+{
+	for (uint32_t i = 0; i < marks->count; i++)
+		if (marks->marks[i].base == base && !strcmp(marks->marks[i].key, key))
+			return &marks->marks[i];
+	return NULL;
+}
+
 static int config_read_value(const struct config_reader *reader, const yaml_node_t *name, const yaml_node_t *value,
 			     const struct config_key *key, char *base)
 {
+	config_note_mark(reader, key, base, &value->start_mark);
 	switch (key->kind) {
 	case CONFIG_KIND_NOT_YET:
 		return config_fail(reader, &name->start_mark, "%s: not in this build yet", key->name);
@@ -437,14 +459,22 @@ static int config_read_document(struct config_reader *reader)
 
 int config_parse(const char *text, size_t bytes, const char *name, struct config *out, struct config_error *error)
 {
+	return config_parse_marked(text, bytes, name, out, NULL, error);
+}
+
+int config_parse_marked(const char *text, size_t bytes, const char *name, struct config *out,
+			struct config_marks *marks, struct config_error *error)
+{
 	yaml_parser_t parser;
 	yaml_document_t document;
-	struct config_rule_marks marks;
+	struct config_rule_marks rule_marks;
 	struct config_reader reader = {
-		.name = name, .document = &document, .out = out, .error = error, .rules = &marks};
+		.name = name, .document = &document, .out = out, .error = error, .rules = &rule_marks, .marks = marks};
 	int err;
 
 	*out = config_defaults;
+	if (marks)
+		marks->count = 0;
 	if (!yaml_parser_initialize(&parser))
 		return -ENOMEM;
 	yaml_parser_set_input_string(&parser, (const unsigned char *)text, bytes);
@@ -484,29 +514,44 @@ void config_release(struct config *config)
 
 int config_load(const char *path, struct config *out, struct config_error *error)
 {
+	return config_load_marked(path, out, NULL, error);
+}
+
+int config_read_file(const char *path, char **text, size_t *bytes, struct config_error *error)
+{
 	FILE *file = fopen(path, "re");
-	char *text;
-	size_t bytes;
 	int err;
 
-	*out = config_defaults;
 	if (!file) {
 		err = -errno;
 		snprintf(error->text, sizeof(error->text), "%s: %s", path, strerror(-err));
 		return err;
 	}
-	text = malloc(CONFIG_MAX_FILE_BYTES + 1);
-	if (!text) {
+	*text = malloc(CONFIG_MAX_FILE_BYTES + 1);
+	if (!*text) {
 		fclose(file);
 		return -ENOMEM;
 	}
-	bytes = fread(text, 1, CONFIG_MAX_FILE_BYTES + 1, file);
-	err = ferror(file) ? -EIO : bytes > CONFIG_MAX_FILE_BYTES ? -EFBIG : 0;
-	if (err)
-		snprintf(error->text, sizeof(error->text), "%s: %s", path, strerror(-err));
-	else
-		err = config_parse(text, bytes, path, out, error);
+	*bytes = fread(*text, 1, CONFIG_MAX_FILE_BYTES + 1, file);
+	err = ferror(file) ? -EIO : *bytes > CONFIG_MAX_FILE_BYTES ? -EFBIG : 0;
 	fclose(file);
+	if (err) {
+		snprintf(error->text, sizeof(error->text), "%s: %s", path, strerror(-err));
+		free(*text);
+	}
+	return err;
+}
+
+int config_load_marked(const char *path, struct config *out, struct config_marks *marks, struct config_error *error)
+{
+	char *text;
+	size_t bytes;
+	int err = config_read_file(path, &text, &bytes, error);
+
+	*out = config_defaults;
+	if (err)
+		return err;
+	err = config_parse_marked(text, bytes, path, out, marks, error);
 	free(text);
 	return err;
 }

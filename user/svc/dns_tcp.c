@@ -137,7 +137,7 @@ static uint32_t dns_conn_wants(const struct dns_conn *conn)
 static bool dns_conn_fill(struct dns_service *service, struct dns_conn *conn, uint32_t wanted)
 {
 	struct iovec iov[DNS_TCP_IOVECS];
-	uint32_t taken = 0, count = stack_peek(service->stack, conn->flow, 0, iov, DNS_TCP_IOVECS);
+	uint32_t taken = 0, count = stack_peek(service->stack, conn->flow, 0, iov, wanted, DNS_TCP_IOVECS);
 
 	for (uint32_t i = 0; i < count && conn->have < wanted; i++) {
 		uint32_t part = MIN((uint32_t)iov[i].iov_len, wanted - conn->have);

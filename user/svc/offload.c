@@ -330,6 +330,7 @@ void offload_replied(struct bridge *bridge, struct conn *conn)
 	}
 	if (entry->held & FLOW_HELD_RST && repair_tcp_state(conn->fd) == TCP_CLOSE) {
 		splice_counters(bridge->splice)->upstream_reset++;
+		conn->end = RECORD_END_UPSTREAM_RESET;
 		socks_client_refuse(bridge, conn, REFUSE_RESET);
 		return;
 	}
@@ -448,8 +449,9 @@ static void offload_finish(struct bridge *bridge, struct conn *conn)
 }
 
 /* Neither end has heard of the other: both are reset. */
-static void offload_give_up(struct bridge *bridge, struct conn *conn)
+static void offload_give_up(struct bridge *bridge, struct conn *conn, enum record_end end)
 {
+	bridge_record_handover(bridge, conn, end);
 	splice_reset_client(bridge->splice, conn->entry);
 	if (conn->flow) {
 		struct flow *flow = conn->flow;
@@ -466,7 +468,7 @@ void offload_flow_closed(struct bridge *bridge, struct conn *conn)
 	if (splice_entry(bridge->splice, conn->entry)->half[FLOW_UP].seen & FLOW_SEEN_ANY)
 		offload_finish(bridge, conn);
 	else
-		offload_give_up(bridge, conn);
+		offload_give_up(bridge, conn, RECORD_END_EVICTED);
 }
 
 void offload_report(struct bridge *bridge, struct conn *conn, enum flow_report_kind kind)
@@ -482,7 +484,7 @@ void offload_report(struct bridge *bridge, struct conn *conn, enum flow_report_k
 		offload_finish(bridge, conn);
 	} else if (kind == FLOW_REPORT_RESET && repair_tcp_state(conn->fd) == TCP_CLOSE) {
 		splice_counters(bridge->splice)->upstream_reset++;
-		offload_give_up(bridge, conn);
+		offload_give_up(bridge, conn, RECORD_END_UPSTREAM_RESET);
 	}
 }
 
@@ -503,7 +505,7 @@ void offload_timer(struct bridge *bridge, struct conn *conn)
 		if (conn->synack_tries++ >= OFFLOAD_SYNACK_TRIES ||
 		    bridge->now_ns - entry->half[FLOW_UP].last_ns > bridge->config->tcp.handshake_timeout_ns) {
 			splice_counters(bridge->splice)->client_never_acked++;
-			offload_give_up(bridge, conn);
+			offload_give_up(bridge, conn, RECORD_END_TIMED_OUT);
 			return;
 		}
 		conn->synack_rto_ns *= 2;

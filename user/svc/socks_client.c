@@ -25,8 +25,9 @@ _Static_assert(SOCKS_RECV_OFFSET + SOCKS_RECV_BYTES <= 2048, "beyond the smalles
 static const struct {
 	enum flow_refusal refusal;
 	size_t counter;
+	const char *name;
 } socks_client_refusals[] = {
-#define REFUSAL(code, how, name) [code] = {how, offsetof(struct bridge_counters, name)}
+#define REFUSAL(code, how, name) [code] = {how, offsetof(struct bridge_counters, name), #name}
 	REFUSAL(SOCKS_REPLY_GENERAL_FAILURE, REFUSE_RESET, reply_general_failure),
 	REFUSAL(SOCKS_REPLY_NOT_ALLOWED, REFUSE_ADMIN_PROHIBITED, reply_not_allowed),
 	REFUSAL(SOCKS_REPLY_NET_UNREACHABLE, REFUSE_NET_UNREACHABLE, reply_net_unreachable),
@@ -75,6 +76,9 @@ void socks_client_refuse(struct bridge *bridge, struct conn *conn, enum flow_ref
 		return;
 	}
 	if (flow) {
+		/* silently: it was a SYN for another flow */
+		if (how != REFUSE_SILENTLY)
+			bridge_record(bridge, conn, RECORD_END_REFUSED);
 		conn_detach_flow(bridge, conn);
 		stack_refuse(bridge->stack, flow, how, bridge->now_ns);
 	}
@@ -130,18 +134,18 @@ static void socks_client_dial_failed(struct bridge *bridge, struct conn *conn, i
 
 	switch (error) {
 	case ECONNREFUSED:
-		bridge->counters.dial_refused++;
+		CONN_FAILED(bridge, conn, dial_refused, true);
 		break;
 	case ENETUNREACH:
 	case EHOSTUNREACH:
-		bridge->counters.dial_unreachable++;
+		CONN_FAILED(bridge, conn, dial_unreachable, true);
 		break;
 	case ETIMEDOUT:
-		bridge->counters.dial_timed_out++;
+		CONN_FAILED(bridge, conn, dial_timed_out, true);
 		how = REFUSE_HOST_UNREACHABLE;
 		break;
 	default:
-		bridge->counters.dial_failed++;
+		CONN_FAILED(bridge, conn, dial_failed, true);
 	}
 	socks_client_refuse(bridge, conn, how);
 }
@@ -158,7 +162,7 @@ void socks_client_connected(struct bridge *bridge, struct conn *conn, int32_t re
 	}
 	conn->frame = frame_get(bridge->pool, FRAME_FLOW);
 	if (conn->frame == FRAME_NONE) {
-		bridge->counters.dial_no_frame++;
+		CONN_FAILED(bridge, conn, dial_no_frame, false);
 		socks_client_refuse(bridge, conn, REFUSE_RESET);
 		return;
 	}
@@ -177,7 +181,7 @@ void socks_client_sent(struct bridge *bridge, struct conn *conn, int32_t res)
 {
 	if (conn->state >= CONN_ACCEPTING || res >= 0)
 		return;
-	bridge->counters.handshake_closed++;
+	CONN_FAILED(bridge, conn, handshake_closed, true);
 	socks_client_refuse(bridge, conn, REFUSE_RESET);
 }
 
@@ -217,10 +221,12 @@ static void socks_client_replied(struct bridge *bridge, struct conn *conn, uint1
 
 		socks_client_count_reply(bridge, known ? socks_client_refusals[reply].counter
 						       : offsetof(struct bridge_counters, reply_unknown));
+		bridge_answered(bridge, conn, known ? socks_client_refusals[reply].name : "reply_unknown");
 		socks_client_refuse(bridge, conn, known ? socks_client_refusals[reply].refusal : REFUSE_RESET);
 		return;
 	}
 	bridge->counters.connects_ok++;
+	bridge_answered(bridge, conn, NULL);
 	wheel_cancel(&bridge->wheel, &conn->timer);
 	conn->early_off = offset;
 	conn->early_len = rest;
@@ -242,11 +248,11 @@ static void socks_client_replied(struct bridge *bridge, struct conn *conn, uint1
 static void socks_client_fail(struct bridge *bridge, struct conn *conn, enum socks_event event)
 {
 	if (event == SOCKS_EVENT_NO_METHOD)
-		bridge->counters.no_acceptable_method++;
+		CONN_FAILED(bridge, conn, no_acceptable_method, true);
 	else if (event == SOCKS_EVENT_AUTH_REJECTED)
-		bridge->counters.auth_rejected++;
+		CONN_FAILED(bridge, conn, auth_rejected, true);
 	else
-		bridge->counters.handshake_malformed++;
+		CONN_FAILED(bridge, conn, handshake_malformed, true);
 	socks_client_refuse(bridge, conn, REFUSE_RESET);
 }
 
@@ -259,7 +265,7 @@ void socks_client_received(struct bridge *bridge, struct conn *conn, int32_t res
 		return;
 	conn->handshake_read += (uint32_t)len;
 	if (!len) {
-		bridge->counters.handshake_closed++;
+		CONN_FAILED(bridge, conn, handshake_closed, true);
 		socks_client_refuse(bridge, conn, REFUSE_RESET);
 		return;
 	}
@@ -291,15 +297,15 @@ void socks_client_timed_out(struct bridge *bridge, struct conn *conn)
 {
 	switch (conn->state) {
 	case CONN_DIALING:
-		bridge->counters.dial_timed_out++;
+		CONN_FAILED(bridge, conn, dial_timed_out, true);
 		socks_client_refuse(bridge, conn, REFUSE_HOST_UNREACHABLE);
 		break;
 	case CONN_REQUESTING:
-		bridge->counters.request_timed_out++;
+		CONN_FAILED(bridge, conn, request_timed_out, false);
 		socks_client_refuse(bridge, conn, REFUSE_HOST_UNREACHABLE);
 		break;
 	default:
-		bridge->counters.handshake_timed_out++;
+		CONN_FAILED(bridge, conn, handshake_timed_out, true);
 		socks_client_refuse(bridge, conn, REFUSE_RESET);
 	}
 }

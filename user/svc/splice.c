@@ -20,10 +20,11 @@
  * An entry is used again only after both keys are gone and it has rested; a
  * key names the generation of the entry that it was made for.
  *
- * Entries outlive the process. The next daemon adopts those that are SPLICED.
+ * Entries outlive the process. The next daemon adopts those that are SPLICED;
+ * those whose interface is no longer configured are reset toward both ends.
  * What was in the middle of a handover lost its socket with the process: both
- * ends of an OPENING flow are reset; a PENDING one just goes, as its client
- * still waits for a SYN-ACK and will ask again.
+ * ends of an OPENING flow are reset; of a PENDING one only the upstream, as
+ * its client still waits for a SYN-ACK and will ask again.
  */
 #include "splice_priv.h"
 
@@ -259,6 +260,7 @@ enum splice_refusal splice_take(struct splice *splice, const struct stack_syn *s
 		return SPLICE_REFUSED_TABLE;
 	splice->slots[index] = (struct splice_slot){.in_use = true, .conn = SPLICE_NONE};
 	splice->in_use++;
+	splice->peak = MAX(splice->peak, splice->in_use);
 	splice_new_entry(splice, index, syn);
 	splice_hold_name(splice, index);
 	/* before the keys: who finds the entry must find it in a phase */
@@ -279,7 +281,7 @@ enum splice_refusal splice_take(struct splice *splice, const struct stack_syn *s
 
 /* --- giving back --- */
 
-static void splice_remove_keys(struct splice *splice, uint32_t index)
+void splice_remove_keys(struct splice *splice, uint32_t index)
 {
 	struct splice_slot *slot = &splice->slots[index];
 	struct flow_key key;
@@ -311,6 +313,9 @@ void splice_release(struct splice *splice, uint32_t index, uint64_t now_ns)
 	if (slot->has_port)
 		ports_pool_put(&splice->upstream->ports, slot->source, slot->port, now_ns);
 	if (entry->phase == FLOW_PHASE_SPLICED) {
+		splice_count_payload(splice, index);
+		splice_set_rate(splice, index, FLOW_UP, 0);
+		splice_set_rate(splice, index, FLOW_DOWN, 0);
 		splice->counters.bytes_up += entry->half[FLOW_UP].payload_bytes;
 		splice->counters.bytes_down += entry->half[FLOW_DOWN].payload_bytes;
 		splice->counters.packets_up += entry->half[FLOW_UP].packets;
@@ -365,6 +370,46 @@ static void splice_claim_port(struct splice *splice, uint32_t index)
 	}
 }
 
+/*
+ * Its packets come by interfaces that have programs. An interface that has left the configuration has lost its own:
+ * what went by it would hang until `idle-timeout`.
+ */
+static bool splice_is_reachable(const struct splice *splice, const struct flow_entry *entry)
+{
+	const struct upstream *upstream = splice->upstream;
+
+	return splice->calls.port_of(splice->calls.ctx, entry->half[FLOW_DOWN].ifindex) >= 0 &&
+	       (!upstream->routed || entry->upstream_ifindex == (uint32_t)upstream->route.ifindex);
+}
+
+/* SPLICED, but there is no way to it: both ends are told, unless they have ended it themselves. */
+static void splice_reject(struct splice *splice, uint32_t index)
+{
+	if (splice_is_finished(splice_at(splice, index))) {
+		splice_release(splice, index, splice->now_ns);
+		return;
+	}
+	splice->counters.adopted_unreachable++;
+	splice_kill(splice, index, splice->now_ns);
+}
+
+/*
+ * The socket went with its process. The kernel closed it, unless it was just frozen: then without a word, and only this
+ * RST tells the upstream. Its client has no SYN-ACK yet and asks again.
+ */
+static void splice_abandon_pending(struct splice *splice, uint32_t index)
+{
+	struct flow_entry *entry = splice_at(splice, index);
+
+	if (!entry->has_synack)
+		return;
+	/* what is filled in after the reply: the socket's own numbers, of which all were acknowledged */
+	entry->half[FLOW_UP].ack = entry->clamp;
+	entry->half[FLOW_UP].next_seq = entry->half[FLOW_DOWN].ack;
+	splice_remove_keys(splice, index);
+	splice_reset_upstream(splice, index);
+}
+
 static void splice_adopt(struct splice *splice, uint32_t index)
 {
 	struct splice_slot *slot = &splice->slots[index];
@@ -372,18 +417,28 @@ static void splice_adopt(struct splice *splice, uint32_t index)
 
 	*slot = (struct splice_slot){.in_use = true, .conn = SPLICE_NONE, .adopted = true};
 	slot->client_key = slot->upstream_key = true;
+	for (int i = 0; i < 2; i++)
+		slot->sampled_bytes[i] = entry->half[i].payload_bytes;
 	splice->in_use++;
 	splice_hold_name(splice, index);
+	splice->peak = MAX(splice->peak, splice->in_use);
 	splice_claim_port(splice, index);
 	switch (entry->phase) {
 	case FLOW_PHASE_SPLICED:
-		splice->counters.adopted++;
+		if (splice_is_reachable(splice, entry))
+			splice->counters.adopted++;
+		else
+			splice_reject(splice, index);
 		return;
 	case FLOW_PHASE_OPENING:
+		splice_record(splice, index, RECORD_END_STOPPED);
 		splice_reset_client(splice, index);
 		/* the key goes first: the guard lets nothing of an opening flow pass */
 		splice_remove_keys(splice, index);
 		splice_reset_upstream(splice, index);
+		break;
+	case FLOW_PHASE_PENDING:
+		splice_abandon_pending(splice, index);
 		break;
 	default: /* the kernel ended the socket with its process */
 		break;
@@ -415,6 +470,10 @@ void splice_start(struct splice *splice, uint64_t now_ns)
 		log_info("took over %llu spliced flows of an earlier daemon; %llu that were still opening are reset",
 			 (unsigned long long)splice->counters.adopted,
 			 (unsigned long long)splice->counters.adopted_unusable);
+	if (splice->counters.adopted_unreachable)
+		log_warn(
+			"%llu spliced flows of an earlier daemon are reset: their interface is not configured any more",
+			(unsigned long long)splice->counters.adopted_unreachable);
 }
 
 /* --- looking at it --- */
@@ -441,9 +500,21 @@ bool splice_describe(struct splice *splice, uint32_t index, uint64_t now_ns, str
 		.rate_down = slot->rate[FLOW_DOWN],
 		.client_rtt_us = down->rtt_us,
 		.upstream_rtt_us = up->rtt_us,
-		.source_port = be16(up->sport),
+		.source = {.addr = up->src, .port = up->sport},
 		.adopted = slot->adopted,
 	};
+	return true;
+}
+
+bool splice_flow_rates(const struct splice *splice, uint32_t index, struct addr *client, uint64_t rates[2])
+{
+	const struct splice_slot *slot = &splice->slots[index];
+
+	if (index >= splice->used || !slot->in_use || !(slot->rate[FLOW_UP] | slot->rate[FLOW_DOWN]))
+		return false;
+	*client = splice_at(splice, index)->half[FLOW_DOWN].dst;
+	rates[FLOW_UP] = slot->rate[FLOW_UP];
+	rates[FLOW_DOWN] = slot->rate[FLOW_DOWN];
 	return true;
 }
 
@@ -464,6 +535,9 @@ void splice_gauges(const struct splice *splice, struct splice_gauges *out)
 	*out = (struct splice_gauges){
 		.entries = splice->map.count,
 		.in_use = splice->in_use,
+		.peak = splice->peak,
+		.rate_up = splice->rate[FLOW_UP],
+		.rate_down = splice->rate[FLOW_DOWN],
 		.ports_total = splice->upstream->ports.total,
 		.ports_in_use = splice->upstream->ports.in_use,
 		.ports_exhausted = splice->upstream->ports.exhausted,

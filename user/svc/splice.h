@@ -13,6 +13,7 @@
 #include "bpfload.h"
 #include "config.h"
 #include "flow_abi.h"
+#include "flow_record.h"
 #include "stack.h"
 #include "trace.h"
 #include "upstream.h"
@@ -59,12 +60,15 @@ enum splice_refusal {
 	X(finished_reset)                                                                                              \
 	X(finished_idle)                                                                                               \
 	X(flushed)                                                                                                     \
-	X(adopted)          /* from an earlier daemon */                                                               \
-	X(adopted_unusable) /* of an earlier daemon, in the middle of a handover: reset */                             \
-	X(bytes_up)         /* payload of finished flows */                                                            \
+	X(adopted)             /* from an earlier daemon */                                                            \
+	X(adopted_unusable)    /* of an earlier daemon, in the middle of a handover: reset */                          \
+	X(adopted_unreachable) /* of an earlier daemon, by an interface that is not configured any more: reset */      \
+	X(bytes_up)            /* payload of finished flows */                                                         \
 	X(bytes_down)                                                                                                  \
 	X(packets_up)                                                                                                  \
-	X(packets_down)
+	X(packets_down)                                                                                                \
+	X(payload_up) /* of all flows under this daemon, as of the last look at each: seconds ago at most */           \
+	X(payload_down)
 
 struct splice_counters {
 #define X(name) uint64_t name;
@@ -74,9 +78,12 @@ struct splice_counters {
 };
 
 struct splice_gauges {
-	uint32_t entries;     /* size of the table */
-	uint32_t in_use;      /* entries */
-	uint32_t live;        /* spliced flows */
+	uint32_t entries; /* size of the table */
+	uint32_t in_use;  /* entries */
+	uint32_t peak;    /* most entries in use at a time */
+	uint32_t live;    /* spliced flows */
+	uint64_t rate_up; /* payload bytes a second of all of them, as of the last look at each */
+	uint64_t rate_down;
 	uint32_t ports_total; /* pairs of address and port to dial from */
 	uint32_t ports_in_use;
 	uint64_t ports_exhausted;
@@ -90,7 +97,8 @@ struct flowmap;
 struct splice_calls {
 	void *ctx;
 	struct trace *trace;
-	struct dnsmap *names; /* whose addresses flows go to; NULL: there are none */
+	struct dnsmap *names;                 /* whose addresses flows go to; NULL: there are none */
+	const struct flow_recorder *recorder; /* NULL: ends of flows are not recorded */
 	/* BPF has told something about an entry whose handover is going on; `conn` as given to splice_set_conn() */
 	void (*handover)(void *ctx, uint32_t conn, enum flow_report_kind kind);
 	/* Index of the stack's port for an interface, or -1; and the reverse */
@@ -151,12 +159,14 @@ struct splice_flow {
 	uint64_t created_ns;
 	uint64_t rate_up, rate_down;             /* bytes a second, over the last seconds */
 	uint32_t client_rtt_us, upstream_rtt_us; /* 0: unknown */
-	uint16_t source_port;
+	struct endpoint source;                  /* what the upstream is dialled from */
 	bool adopted;
 };
 
 /* false: no spliced flow has this index. */
 bool splice_describe(struct splice *splice, uint32_t index, uint64_t now_ns, struct splice_flow *out);
+/* Its client, and payload bytes a second by direction. false: no spliced flow with traffic has this index. */
+bool splice_flow_rates(const struct splice *splice, uint32_t index, struct addr *client, uint64_t rates[2]);
 uint32_t splice_entries(const struct splice *splice);
 struct splice_counters *splice_counters(struct splice *splice);
 void splice_gauges(const struct splice *splice, struct splice_gauges *out);

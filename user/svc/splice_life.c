@@ -9,6 +9,7 @@
 #include "splice_priv.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #define SPLICE_SWEEP_NS 250000000ull
 /* A whole table is looked at in about four seconds. */
@@ -35,6 +36,14 @@ bool splice_is_over(const struct flow_entry *entry)
 	return splice_was_closed(entry) || splice_was_reset(entry);
 }
 
+static uint64_t splice_last_ns(const struct flow_entry *entry)
+{
+	uint64_t up = entry->half[FLOW_UP].last_ns, down = entry->half[FLOW_DOWN].last_ns;
+	uint64_t last = up > down ? up : down;
+
+	return last > entry->created_ns ? last : entry->created_ns;
+}
+
 static void splice_trace_totals(struct splice *splice, uint32_t index)
 {
 	const struct flow_entry *entry = splice_at(splice, index);
@@ -45,6 +54,41 @@ static void splice_trace_totals(struct splice *splice, uint32_t index)
 		   splice_was_reset(entry) ? "reset" : "closed by both sides", (unsigned long long)up->payload_bytes,
 		   (unsigned long long)up->packets, (unsigned long long)down->payload_bytes,
 		   (unsigned long long)down->packets);
+}
+
+/* Of a flow that ended by itself: how. */
+static enum record_end splice_end_of(const struct flow_entry *entry)
+{
+	if (splice_was_closed(entry))
+		return RECORD_END_CLOSED;
+	return entry->half[FLOW_UP].seen & FLOW_SEEN_RST ? RECORD_END_CLIENT_RESET : RECORD_END_UPSTREAM_RESET;
+}
+
+void splice_record(struct splice *splice, uint32_t index, enum record_end end)
+{
+	const struct flow_recorder *recorder = splice->calls.recorder;
+	const struct flow_entry *entry = splice_at(splice, index);
+	const struct flow_half *up = &entry->half[FLOW_UP], *down = &entry->half[FLOW_DOWN];
+	struct flow_record record = {
+		.client = {.addr = down->dst, .port = down->dport},
+		.destination = {.addr = down->src, .port = down->sport},
+		.tier = flowmap_phase(entry) == FLOW_PHASE_SPLICED ? RECORD_TIER_SPLICED : RECORD_TIER_NONE,
+		.end = splice_is_over(entry) ? splice_end_of(entry) : end,
+		.bytes_from_client = up->payload_bytes,
+		.bytes_to_client = down->payload_bytes,
+		.packets_from_client = up->packets,
+		.packets_to_client = down->packets,
+		.started_ns = entry->created_ns,
+		/* the entry has stayed for a while after the last packet */
+		.ended_ns = splice_is_over(entry) ? splice_last_ns(entry) : splice->now_ns,
+	};
+
+	if (!recorder)
+		return;
+	if (splice->calls.names)
+		dnsmap_copy_name(splice->calls.names, &record.destination.addr, record.name);
+	memcpy(record.upstream, splice->upstream->settings->name, sizeof(record.upstream));
+	recorder->put(recorder->ctx, &record);
 }
 
 void splice_end(struct splice *splice, uint32_t index)
@@ -88,6 +132,21 @@ bool splice_lives_on(const struct flow_entry *entry)
 	       entry->half[FLOW_DOWN].last_ns > entry->reset_ns;
 }
 
+bool splice_is_finished(const struct flow_entry *entry)
+{
+	return splice_is_over(entry) && !splice_lives_on(entry);
+}
+
+void splice_finish(struct splice *splice, uint32_t index)
+{
+	if (splice_was_reset(splice_at(splice, index)))
+		splice->counters.finished_reset++;
+	else
+		splice->counters.finished++;
+	splice_record(splice, index, RECORD_END_CLOSED);
+	splice_release(splice, index, splice->now_ns);
+}
+
 static void splice_linger_over(void *ctx, struct wheel_timer *timer, uint64_t now_ns)
 {
 	struct splice *splice = ctx;
@@ -95,6 +154,7 @@ static void splice_linger_over(void *ctx, struct wheel_timer *timer, uint64_t no
 	uint32_t index = (uint32_t)(slot - splice->slots);
 	struct flow_entry *entry = splice_at(splice, index);
 
+	(void)now_ns; /* splice->now_ns: the wheel runs from splice_run() */
 	slot->ending = false;
 	if (splice_was_reset(entry) && splice_lives_on(entry)) {
 		__atomic_fetch_and(&entry->half[FLOW_UP].seen, ~(uint32_t)FLOW_SEEN_RST, __ATOMIC_SEQ_CST);
@@ -103,11 +163,7 @@ static void splice_linger_over(void *ctx, struct wheel_timer *timer, uint64_t no
 		splice->counters.revived++;
 		return;
 	}
-	if (splice_was_reset(entry))
-		splice->counters.finished_reset++;
-	else
-		splice->counters.finished++;
-	splice_release(splice, index, now_ns);
+	splice_finish(splice, index);
 }
 
 void splice_forget_next_hop(struct splice *splice)
@@ -116,42 +172,47 @@ void splice_forget_next_hop(struct splice *splice)
 		__atomic_store_n(&splice_at(splice, i)->half[FLOW_UP].mac_valid, 0, __ATOMIC_RELAXED);
 }
 
-static uint64_t splice_last_ns(const struct flow_entry *entry)
+void splice_count_payload(struct splice *splice, uint32_t index)
 {
-	uint64_t up = entry->half[FLOW_UP].last_ns, down = entry->half[FLOW_DOWN].last_ns;
-	uint64_t last = up > down ? up : down;
+	uint64_t *totals[2] = {[FLOW_UP] = &splice->counters.payload_up, [FLOW_DOWN] = &splice->counters.payload_down};
+	struct splice_slot *slot = &splice->slots[index];
 
-	return last > entry->created_ns ? last : entry->created_ns;
+	for (int i = 0; i < 2; i++) {
+		uint64_t bytes = splice_at(splice, index)->half[i].payload_bytes;
+
+		*totals[i] += bytes - slot->sampled_bytes[i];
+		slot->sampled_bytes[i] = bytes;
+	}
 }
 
-static void splice_sample(struct splice_slot *slot, const struct flow_entry *entry, uint64_t now_ns)
+void splice_set_rate(struct splice *splice, uint32_t index, uint32_t direction, uint64_t bytes_per_second)
 {
+	uint64_t *rate = &splice->slots[index].rate[direction];
+
+	splice->rate[direction] += bytes_per_second - *rate;
+	*rate = bytes_per_second;
+}
+
+static void splice_sample(struct splice *splice, uint32_t index, uint64_t now_ns)
+{
+	struct splice_slot *slot = &splice->slots[index];
 	uint64_t past_ns = now_ns - slot->sampled_ns;
 
 	if (past_ns < SPLICE_SAMPLE_NS)
 		return;
-	for (int i = 0; i < 2; i++) {
-		uint64_t bytes = entry->half[i].payload_bytes;
+	for (uint32_t i = 0; slot->sampled_ns && i < 2; i++) {
+		uint64_t bytes = splice_at(splice, index)->half[i].payload_bytes - slot->sampled_bytes[i];
 
-		slot->rate[i] = slot->sampled_ns ? (bytes - slot->sampled_bytes[i]) * 1000 / (past_ns / 1000000) : 0;
-		slot->sampled_bytes[i] = bytes;
+		splice_set_rate(splice, index, i, bytes * 1000 / (past_ns / 1000000));
 	}
+	splice_count_payload(splice, index);
 	slot->sampled_ns = now_ns;
 }
 
-/* Ends both sides and gives the entry back. The keys go first: then nothing of the flow is guarded any more. */
-static void splice_kill(struct splice *splice, uint32_t index, uint64_t now_ns)
+void splice_kill(struct splice *splice, uint32_t index, uint64_t now_ns)
 {
-	struct flow_entry *entry = splice_at(splice, index);
-	struct splice_slot *slot = &splice->slots[index];
-	struct flow_key key;
-
+	splice_remove_keys(splice, index);
 	splice_reset_client(splice, index);
-	if (slot->upstream_key) {
-		flowmap_key_of(entry, FLOW_DOWN, &key);
-		flowmap_remove_key(&splice->map, &key);
-		slot->upstream_key = false;
-	}
 	splice_reset_upstream(splice, index);
 	splice_release(splice, index, now_ns);
 }
@@ -163,7 +224,7 @@ static void splice_look_after(struct splice *splice, uint32_t index, uint64_t no
 
 	if (!slot->in_use || slot->conn != SPLICE_NONE || flowmap_phase(entry) != FLOW_PHASE_SPLICED)
 		return;
-	splice_sample(slot, entry, now_ns);
+	splice_sample(splice, index, now_ns);
 	if (slot->ending)
 		return;
 	if (splice_is_over(entry)) {
@@ -172,6 +233,7 @@ static void splice_look_after(struct splice *splice, uint32_t index, uint64_t no
 	} else if (now_ns - splice_last_ns(entry) > splice->config->tcp.idle_timeout_ns &&
 		   now_ns > splice_last_ns(entry)) {
 		splice->counters.finished_idle++;
+		splice_record(splice, index, RECORD_END_IDLE);
 		splice_kill(splice, index, now_ns);
 	}
 }
@@ -217,7 +279,13 @@ uint32_t splice_flush_some(struct splice *splice, uint32_t max, uint64_t now_ns)
 		if (!splice->slots[index].in_use || splice->slots[index].conn != SPLICE_NONE ||
 		    flowmap_phase(splice_at(splice, index)) != FLOW_PHASE_SPLICED)
 			continue;
+		/* it only waits for `linger`: there is nobody to reset */
+		if (splice_is_finished(splice_at(splice, index))) {
+			splice_finish(splice, index);
+			continue;
+		}
 		splice->counters.flushed++;
+		splice_record(splice, index, RECORD_END_FLUSHED);
 		splice_kill(splice, index, now_ns);
 	}
 	return left;

@@ -48,8 +48,9 @@ struct splice {
 	struct splice_slot *slots;
 	uint32_t used;                 /* slots below have been in use */
 	uint32_t free_head, free_tail; /* oldest first */
-	uint32_t in_use;
-	uint64_t owner; /* id of this process in the entries */
+	uint32_t in_use, peak;
+	uint64_t rate[2]; /* sums of the slots' */
+	uint64_t owner;   /* id of this process in the entries */
 	bool inherited;
 	bool repair_works;
 	struct wheel wheel;
@@ -63,12 +64,30 @@ static inline struct flow_entry *splice_at(const struct splice *splice, uint32_t
 	return &splice->map.entries[index];
 }
 
+/* splice.c */
+/* Packets of the flow find it no more. */
+void splice_remove_keys(struct splice *splice, uint32_t index);
+
 /* splice_life.c */
 void splice_on_report(void *splice, const struct flow_report *report);
 bool splice_was_reset(const struct flow_entry *entry);
 /* The flow is over: its entry goes after `linger`, unless traffic shows that it lives. */
 void splice_end(struct splice *splice, uint32_t index);
+/* Counts what the flow has carried since the last look at it. */
+void splice_count_payload(struct splice *splice, uint32_t index);
+void splice_set_rate(struct splice *splice, uint32_t index, uint32_t direction, uint64_t bytes_per_second);
+/* The flow of this entry ends now. */
+void splice_record(struct splice *splice, uint32_t index, enum record_end end);
 /* Both ends have spoken after the RST that was thought to end the flow. */
 bool splice_lives_on(const struct flow_entry *entry);
+/* Over, and nothing says that it lives on: its entry only waits for `linger`. */
+bool splice_is_finished(const struct flow_entry *entry);
+/* Counts a finished flow by how it ended, and gives its entry back. */
+void splice_finish(struct splice *splice, uint32_t index);
+/*
+ * Ends both sides and gives the entry back. The keys go first: then nothing is under way any more that the resets would
+ * not know of, and nothing of the flow is guarded.
+ */
+void splice_kill(struct splice *splice, uint32_t index, uint64_t now_ns);
 
 #endif

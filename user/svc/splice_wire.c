@@ -30,7 +30,18 @@ static void splice_send_client(struct splice *splice, uint32_t index, const stru
 		stack_transmit_segment(splice->stack, (uint16_t)port, &link, segment, NULL, 0);
 }
 
-/* What the client has acknowledged is what it expects next; nobody else may reset it (RFC 5961 3.2). */
+/*
+ * Only the number that the receiver expects next ends the connection (RFC 5961 3.2): what it has acknowledged, or, of
+ * what is under way, the end. It is closed by one of them and ignores the other.
+ */
+static void splice_send_resets(const struct splice *splice, const struct endpoint *src, const struct endpoint *dst,
+			       uint32_t seq, uint32_t end, uint32_t ack)
+{
+	rawip_send_reset(&splice->raw, src, dst, seq, ack);
+	if ((int32_t)(end - seq) > 0)
+		rawip_send_reset(&splice->raw, src, dst, end, ack);
+}
+
 void splice_reset_client(struct splice *splice, uint32_t index)
 {
 	const struct flow_entry *entry = splice_at(splice, index);
@@ -40,7 +51,7 @@ void splice_reset_client(struct splice *splice, uint32_t index)
 	uint32_t seq = up->seen & FLOW_SEEN_ANY ? up->ack : entry->hold;
 
 	/* what the upstream has acknowledged, in the client's numbers */
-	rawip_send_reset(&splice->raw, &src, &dst, seq, down->ack + down->ack_add);
+	splice_send_resets(splice, &src, &dst, seq, down->next_seq + down->seq_add, down->ack + down->ack_add);
 }
 
 void splice_reset_upstream(struct splice *splice, uint32_t index)
@@ -49,7 +60,7 @@ void splice_reset_upstream(struct splice *splice, uint32_t index)
 	const struct flow_half *down = &splice_at(splice, index)->half[FLOW_DOWN];
 	const struct endpoint src = {.addr = up->src, .port = up->sport}, dst = {.addr = up->dst, .port = up->dport};
 
-	rawip_send_reset(&splice->raw, &src, &dst, down->ack, up->ack + up->ack_add);
+	splice_send_resets(splice, &src, &dst, down->ack, up->next_seq + up->seq_add, up->ack + up->ack_add);
 }
 
 /* RFC 5961 4.2: whoever really has the connection ignores it; whoever has lost it answers with an exact RST. */
@@ -88,14 +99,9 @@ bool splice_answer_syn(struct splice *splice, const struct stack_syn *syn, uint6
 	    !splice->slots[ref.index].in_use)
 		return false;
 	/* closed in order or reset: the client may use its port again at once */
-	if (splice_is_over(splice_at(splice, ref.index)) && !splice_lives_on(splice_at(splice, ref.index))) {
-		if (splice->slots[ref.index].conn != SPLICE_NONE)
-			return false;
-		if (splice_was_reset(splice_at(splice, ref.index)))
-			splice->counters.finished_reset++;
-		else
-			splice->counters.finished++;
-		splice_release(splice, ref.index, now_ns);
+	if (splice_is_finished(splice_at(splice, ref.index))) {
+		if (splice->slots[ref.index].conn == SPLICE_NONE)
+			splice_finish(splice, ref.index);
 		return false;
 	}
 	splice_challenge(splice, ref.index);
