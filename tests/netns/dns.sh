@@ -91,7 +91,9 @@ print(s.recv(512).hex())')" 123481810000000000000000
 
 # named FAMILY: connections to names
 named() {
-	local fake=$(at www.proxied.example "$([ "$1" = 4 ] && echo A || echo AAAA)")
+	local kind fake
+	kind=$([ "$1" = 4 ] && echo A || echo AAAA)
+	fake=$(at www.proxied.example "$kind")
 	is "$label: a connection by name" "$(in_client "$lab_dir/resolving-client" curl -s -m 10 "-$1" "http://www.proxied.example/hello")" "hello by name"
 	is "$label: went upstream by name" "$(dns_stat flows_named)" 1
 	is "$label: and the target saw the proxy" "$(ask tcp "$fake" 7000)" proxied
@@ -106,7 +108,7 @@ named() {
 	ok "$label: end" splice_idle
 	is "$label: and let go of it" "$(dns_stat names_held_now)" 0
 	# microsocks calls that a general failure
-	is "$label: a name that does not exist" "$(dial "$(at gone.example "$([ "$1" = 4 ] && echo A || echo AAAA)")" 7000)" ECONNREFUSED
+	is "$label: a name that does not exist" "$(dial "$(at gone.example "$kind")" 7000)" ECONNREFUSED
 	is "$label: an address without a name" "$(dial "$([ "$1" = 4 ] && echo 198.18.200.200 || echo fc00:5::1234)" 7000)" EHOSTUNREACH
 	is "$label: is counted" "$(dns_stat flows_unknown)" 1
 	is "$label: what is not TCP is told so at once" "$(udp_error "$fake" | sed 's/EACCES\|EHOSTUNREACH/told/')" told

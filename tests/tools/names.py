@@ -3,7 +3,8 @@
 """A name server for tests: names.py ADDRESS ZONE-FILE, UDP and TCP port 53.
 
 Each line of the zone file is NAME TTL TYPE DATA; a name may have several. A name without lines does not exist; one whose
-type is FAIL is answered SERVFAIL, SILENT not at all. By UDP an answer is cut to 512 bytes, or to what EDNS allows. Every question is printed.
+type is FAIL is answered SERVFAIL, SILENT not at all. By UDP an answer of more than 512 bytes, or than EDNS allows, is cut to
+nothing, with TC. Every question is printed.
 """
 import socket
 import socketserver

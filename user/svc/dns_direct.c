@@ -232,8 +232,9 @@ static void dns_direct_wait(struct dns_direct *direct)
 		wait = ares_timeout(direct->channel, &longest, &until);
 	}
 	for (int i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
-		short events = (short)((ARES_GETSOCK_READABLE(bits, i) ? POLLIN : 0) |
-				       (ARES_GETSOCK_WRITABLE(bits, i) ? POLLOUT : 0));
+		/* ARES_GETSOCK_WRITABLE() would shift a signed 1 by 31 places */
+		short events = (short)(((uint32_t)bits >> i & 1 ? POLLIN : 0) |
+				       ((uint32_t)bits >> (i + ARES_GETSOCK_MAXNUM) & 1 ? POLLOUT : 0));
 
 		if (events)
 			fds[count++] = (struct pollfd){.fd = sockets[i], .events = events};
