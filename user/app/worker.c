@@ -102,7 +102,6 @@ static bool worker_datagram(void *ctx, const struct stack_datagram *datagram)
 	if (!worker->dns || !dns_service_is_query(worker->dns, &view, true))
 		return false;
 	dns_service_datagram(worker->dns, datagram, worker->now_ns);
-	worker->lone_work++;
 	return true;
 }
 

@@ -196,11 +196,9 @@ static void worker_own_completion(struct worker *worker, union uring_word word, 
 
 	switch (word.op) {
 	case WORKER_OP_XSK: /* only wakes: the rings are looked at in every turn */
-		worker->lone_work++;
 		fd = worker->sockets[word.index].fd;
 		break;
 	case WORKER_OP_TAP:
-		worker->lone_work++;
 		worker->tap_more[word.index] = true;
 		fd = worker->taps[word.index].fd;
 		break;
@@ -311,13 +309,12 @@ static void worker_sleep(struct worker *worker, uint64_t now_ns, bool tx_pending
 		uring_wait(&worker->uring, until == UINT64_MAX ? UINT64_MAX : until - now_ns);
 }
 
-/* One turn; returns how much came in that more is likely to follow at once. *tx_pending: see worker_send(). */
+/* One turn; returns how much came in. *tx_pending: see worker_send(). */
 static uint32_t worker_turn(struct worker *worker, uint64_t now_ns, bool *tx_pending)
 {
 	uint32_t work;
 
 	worker->now_ns = now_ns;
-	worker->lone_work = 0;
 	bridge_set_time(worker->bridge, now_ns);
 	work = worker_receive(worker, now_ns);
 	work += worker_complete(worker);
@@ -327,7 +324,7 @@ static uint32_t worker_turn(struct worker *worker, uint64_t now_ns, bool *tx_pen
 	bridge_flush(worker->bridge, worker->umem.pool.total / WORKER_RESERVE_SHARE);
 	stack_flush(worker->stack, now_ns);
 	*tx_pending = worker_send(worker);
-	return work - worker->lone_work;
+	return work;
 }
 
 static void worker_drain(struct worker *worker)

@@ -75,8 +75,8 @@ struct worker {
 	struct flow_recorder recorder;
 	int netlink_fd;
 	uint64_t started_ns;
-	uint64_t now_ns;    /* of this turn, on the thread */
-	uint32_t lone_work; /* of this turn: wake-ups alone, and queries, which say nothing about what comes next */
+	uint64_t now_ns; /* of this turn, on the thread */
+
 	pthread_t thread;
 	bool thread_running;
 	atomic_bool stopping;
