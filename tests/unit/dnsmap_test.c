@@ -202,7 +202,7 @@ static void test_adopted(void **state)
 	struct dnsmap *map = make("198.18.0.0/28", "fc00:5::/124", 8);
 	struct addr lost = addr("198.18.0.5"), listen = addr("198.18.0.1"), other = addr("198.18.1.5");
 	struct dnsmap_gauges gauges;
-	uint32_t entry = dnsmap_hold_addr(map, &lost);
+	uint32_t entry = dnsmap_hold_addr(map, &lost), seen = 0;
 
 	(void)state;
 	assert_int_not_equal(entry, DNSMAP_NONE);
@@ -225,6 +225,18 @@ static void test_adopted(void **state)
 	for (int i = 1000; i < 1020; i++)
 		ipv4_of(map, give(map, i));
 	assert_int_not_equal(dnsmap_find(map, &lost), DNSMAP_NONE);
+	dnsmap_destroy(map);
+
+	/* one that was free all the time is not free twice afterwards: all addresses are still given away */
+	map = make("198.18.0.0/28", "fc00:5::/124", 8);
+	for (int i = 0; i < 100; i++)
+		dnsmap_release(map, dnsmap_hold_addr(map, &lost));
+	for (int i = 0; i < 26; i++) {
+		struct addr now = ipv4_of(map, give(map, i));
+
+		seen |= 1u << now.bytes[15];
+	}
+	assert_int_equal(seen, 0x7ffc); /* 2 to 14 */
 	dnsmap_destroy(map);
 }
 
