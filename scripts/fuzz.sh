@@ -21,7 +21,7 @@ for source in tests/fuzz/*_fuzz.c; do
 	libraries=(-lyaml)
 	if [ "$name" = control ]; then
 		mapfile -t extra < <(printf '%s\n' user/app/*.c user/dev/*.c user/svc/*.c | grep -vE "user/svc/(config|import)")
-		libraries+=(-ljansson -lcares -lbpf -lxdp -luring -lmnl -lnuma -lpthread)
+		libraries+=(-ljansson -lcares -lmicrohttpd -lbpf -lxdp -luring -lmnl -lnuma -lpthread)
 	fi
 	if ! clang "${flags[@]}" "$source" "${sources[@]}" "${extra[@]}" "${libraries[@]}" -o "$out/$name.bin" >"$out/$name.log" 2>&1; then
 		echo "not ok $count - $name builds"
