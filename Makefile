@@ -108,6 +108,11 @@ tests: $(TEST_BIN) $(TOOL_BIN) $(BENCH_BIN)
 
 -include $(OBJ:.o=.d) $(B)/scripts/reference.d $(TEST_BIN:=.d) $(TEST_LIB:.o=.d) $(TOOL_BIN:=.d) $(BENCH_BIN:=.d)
 
+# What the program is linked with, for the fuzzers.
+.PHONY: libs
+libs:
+	@echo $(LDLIBS)
+
 setup:
 	@scripts/setup.sh build test
 

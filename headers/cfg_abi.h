@@ -56,19 +56,25 @@ struct bpf_port {
 	__u32 tap_slot; /* of `taps` */
 };
 
-/* Most interfaces that share one program: size of the `ports` map. */
-#define CFG_MAX_PORTS 16
+/* Most interfaces that share one program, those of clients and uplinks: size of the `ports` map. */
+#define CFG_MAX_PORTS 32
+
+/* Most ranges of source ports that are noted. */
+#define CFG_MAX_RESERVED 32
+
+struct bpf_reserved {
+	__u16 first, last; /* 0: none */
+};
 
 /* Entry of the `owner` array: who made and last used the pinned maps. */
 struct bpf_owner {
-	__u64 netns;                         /* cookie of the network namespace */
-	__u64 daemon;                        /* id of the process that serves now or did last */
-	__u16 reserved_first, reserved_last; /* source ports that were registered as reserved; 0: none */
-	__u32 pad;
+	__u64 netns;                                    /* cookie of the network namespace */
+	__u64 daemon;                                   /* id of the process that serves now or did last */
+	struct bpf_reserved reserved[CFG_MAX_RESERVED]; /* source ports that were registered as reserved */
 };
 
 _Static_assert(sizeof(struct bpf_port) == 16, "shared with the kernel programs");
 _Static_assert(sizeof(struct bpf_cfg) == 40, "shared with the kernel programs");
-_Static_assert(sizeof(struct bpf_owner) == 24, "shared with the kernel programs");
+_Static_assert(sizeof(struct bpf_owner) == 144, "shared with the kernel programs");
 
 #endif

@@ -13,6 +13,7 @@
 #     memory    idle connections, and what the daemon has to do with spliced bulk
 #     dante     a real SOCKS5 server as upstream: dante
 #     microsocks   another: microsocks
+#     pool      an upstream 20 ms away: how long a connection takes to its first byte, with and without warm connections
 #     rules     what a list of rules costs per packet, by BPF_PROG_RUN
 #     dns       mapped DNS: answers a second, CPU for each, time
 #   UPDATE=docs/benchmarks.md   besides, replaces the generated section of that file by the tables
@@ -22,7 +23,7 @@ set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD:-$root/build}
 runs=${RUNS:-3}
-parts=${PARTS:-target mtu memory dante microsocks rules dns}
+parts=${PARTS:-target mtu memory dante microsocks rules pool dns}
 export SECONDS_EACH=4 LAB_CONGESTION=${LAB_CONGESTION:-reno}
 connections=5000
 [ -z "${QUICK:-}" ] || { SECONDS_EACH=1 connections=2000; }
@@ -71,6 +72,12 @@ part_microsocks() {
 		cell mtu/microsocks $system bulk ping "churn:1:$((connections / 2))" "churn:64:$connections"
 	done
 }
+part_pool() {
+	local lab system
+	for lab in far/target far/password; do
+		for system in forwarding relay relay-pool spliced spliced-pool; do cell $lab $system setup:100; done
+	done
+}
 part_rules() {
 	echo "measuring: run $run, rules" >&2
 	timeout -k 10 300 "$build/tests/bench/rules_bench" ${QUICK:+300000} | awk -v FS='\t' -v OFS='\t' -v run="$run" '{ $3 = run; print }' >>"$results"
@@ -86,7 +93,7 @@ part_dns() {
 
 for part in $parts; do
 	[ "$(type -t "part_$part")" = function ] && continue
-	echo "bench.sh: unknown part $part; target, mtu, memory, dante, microsocks, rules and dns are known" >&2
+	echo "bench.sh: unknown part $part; target, mtu, memory, dante, microsocks, rules, pool and dns are known" >&2
 	exit 2
 done
 {

@@ -13,10 +13,13 @@
 #                        NAPI there without GRO (by an XDP program that passes all), as XDP redirect into a veth needs
 #                        NAPI at its peer
 #           mtu-gro-xdp  as mtu-gro, besides `tx off` at the hosts; GRO brings the NAPI
+#           far          the uplink goes through tests/tools/linkem: 20 ms there and back
 #           target       speaks SOCKS5 itself, so that only the gateway is measured
+#           password     microsocks that wants a user and a password
 #           dante, microsocks   real servers, which relay to the target
-#   SYSTEM  forwarding, redsocks, relay (TAP), relay-xsk (AF_XDP), spliced (tc), spliced-xdp, dns (tc), dns-xdp
-#   CASE    bulk, ping, churn:AT-ONCE:TOTAL, idle:CONNECTIONS, untouched, dns
+#   SYSTEM  forwarding, redsocks, relay (TAP), relay-xsk (AF_XDP), spliced (tc), spliced-xdp; relay-pool and spliced-pool have
+#           warm connections; dns (tc), dns-xdp: mapped DNS besides
+#   CASE    bulk, ping, churn:AT-ONCE:TOTAL, setup:TOTAL, idle:CONNECTIONS, untouched, dns
 #
 # SECONDS_EACH (default 1): how long each bulk and ping case is measured.
 set -uo pipefail
@@ -41,9 +44,28 @@ process_cpu() { awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); print ($12 +
 
 # --- the lab ---
 
+# u0 ── k2 │ k3 ── s0, 10 ms in each direction. What crosses packet sockets must have final checksums and be small.
+shape_far() {
+	local pair
+	ip netns add "$lab_l" && ip -n "$lab_l" link set lo up && ip -n "$lab_g" link del u0 || return 1
+	ip link add k2 netns "$lab_l" type veth peer name u0 netns "$lab_g"
+	ip link add k3 netns "$lab_l" type veth peer name s0 netns "$lab_s"
+	ip -n "$lab_g" addr add 10.2.0.1/24 dev u0 && ip -n "$lab_s" addr add 10.2.0.2/24 dev s0
+	for pair in "$lab_g u0" "$lab_l k2" "$lab_l k3" "$lab_s s0"; do
+		# shellcheck disable=SC2086 # namespace and device
+		set -- $pair
+		ip netns exec "$1" ethtool -K "$2" tx off tso off gso off gro off >/dev/null 2>&1
+		ip -n "$1" link set "$2" up || return 1
+	done
+	ip -n "$lab_s" route add default via 10.2.0.1 && ip -n "$lab_g" route replace $lab_target4 via 10.2.0.2
+	lab_spawn "$lab_l" "$tools/linkem" k2 k3 delay=10
+	in_gateway ping -qc 3 -i 0.2 10.2.0.2 >/dev/null
+}
+
 shape_lab() {
 	local pair
 	[ "$shape" != gso ] || return 0
+	[ "$shape" != far ] || { shape_far; return; }
 	lab_mtu_frames
 	case $shape in
 	mtu-gro*)
@@ -87,6 +109,10 @@ start_upstream() {
 		lab_spawn "$lab_s" "$tools/target" 1090 5001 5002 5003
 		lab_wait_port "$lab_s" 5003 && "lab_start_$upstream"
 		;;
+	password)
+		lab_spawn "$lab_s" "$tools/target" 1090 5001 5002 5003
+		lab_wait_port "$lab_s" 5003 && lab_start_microsocks -u alice -P secret
+		;;
 	*)
 		echo "bench_cell.sh: unknown upstream $upstream" >&2
 		return 2
@@ -106,13 +132,15 @@ start_redsocks() {
 	lab_wait_port "$lab_g" 12345
 }
 
-start_socksplice() { # HOOK RELAY
+start_socksplice() { # HOOK RELAY [FURTHER-KEYS]
 	# shellcheck disable=SC2034 # both are lab.sh's
-	lab_interface_keys="hook: $1" lab_upstream_keys="ports: 2000-60000"
+	lab_interface_keys="hook: $1" lab_upstream_keys="ports: 2000-60000${3:+, $3}"
+	[ "$upstream" != password ] || lab_upstream_keys+=", username: alice, password: secret"
 	lab_config 10.2.0.2:1080 "tcp: { relay: $2, half-open-per-source: 4096 }
 $([[ $system != dns* ]] || printf 'dns: {}\nstate: %s/state\n' "$lab_dir")"
 	lab_daemon_start || return 1
 	proxy=$lab_daemon
+	[ -z "${3:-}" ] || sleep 1
 }
 
 start_system() {
@@ -120,6 +148,8 @@ start_system() {
 	forwarding) ip netns exec "$lab_g" sysctl -qw net.ipv4.ip_forward=1 ;;
 	redsocks) start_redsocks ;;
 	relay) start_socksplice tc userspace ;;
+	relay-pool) start_socksplice tc userspace "pool: 64" ;;
+	spliced-pool) start_socksplice tc auto "pool: 64" ;;
 	relay-xsk) start_socksplice xdp userspace ;;
 	spliced) start_socksplice tc auto ;;
 	spliced-xdp) start_socksplice xdp auto ;;
@@ -171,6 +201,14 @@ case_churn() { # AT-ONCE TOTAL
 	record "p99 ms $metric" "$(divide "$(field p99_us)" 1000)"
 	record "machine us/connection $metric" "$(divide "$machine" "$count" 1e6)"
 	record "proxy us/connection $metric" "$(divide "$process" "$count" 1e6)"
+}
+
+# Connections one after the other: how long each takes until its first byte has come back, one round trip after it stands.
+case_setup() { # TOTAL
+	output=$(in_client timeout 120 "$tools/conns" run $lab_target4 5003 "$1" 1 1)
+	[ "$(field failed)" = 0 ] || doubt "set-up: ${output:-conns failed}"
+	record "first byte p50 ms" "$(divide "$(field p50_us)" 1000)"
+	record "first byte p99 ms" "$(divide "$(field p99_us)" 1000)"
 }
 
 descriptors() { find "/proc/$proxy/fd" -mindepth 1 | wc -l; }

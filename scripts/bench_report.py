@@ -9,8 +9,8 @@ import statistics
 import sys
 
 BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
-SYSTEMS = ["forwarding", "redsocks", "relay", "relay-xsk", "spliced", "spliced-xdp"]
-OURS = ["spliced", "spliced-xdp", "relay", "relay-xsk"]  # the first of these that a lab has is compared
+SYSTEMS = ["forwarding", "redsocks", "relay", "relay-xsk", "relay-pool", "spliced", "spliced-xdp", "spliced-pool"]
+OURS = ["spliced-pool", "spliced", "spliced-xdp", "relay", "relay-xsk"]  # the first of these that a lab has is compared
 BULK = ["up 1", "down 1", "up 8", "down 8"]
 CHURN = ["conn/s c1", "conn/s c64", "conn/s c100"]
 LABS = {
@@ -22,12 +22,16 @@ LABS = {
     "gso/dante": "Upstream dante, GSO",
     "gso/microsocks": "Upstream microsocks, GSO",
     "mtu/microsocks": "Upstream microsocks, MTU frames, GRO off",
+    "far/target": "The target speaks SOCKS5, 20 ms away",
+    "far/password": "Upstream microsocks with a password, 20 ms away",
 }
 # metric: (what the table says, digits)
 PLAIN = {m: (m + " Gbit/s", 2) for m in BULK}
 for m in CHURN:
     PLAIN[m] = (m, 0)
     PLAIN["p99 ms " + m] = (m.replace("conn/s", "connecting") + " p99 ms", 1)
+PLAIN["first byte p50 ms"] = ("set-up and first byte p50 ms", 1)
+PLAIN["first byte p99 ms"] = ("set-up and first byte p99 ms", 1)
 PLAIN["ping p50 us"] = ("ping p50 us", 1)
 PLAIN["ping p99 us"] = ("ping p99 us", 1)
 MEMORY = {

@@ -21,7 +21,7 @@ for source in tests/fuzz/*_fuzz.c; do
 	libraries=(-lyaml)
 	if [ "$name" = control ]; then
 		mapfile -t extra < <(printf '%s\n' user/app/*.c user/dev/*.c user/svc/*.c | grep -vE "user/svc/(config|import)")
-		libraries+=(-ljansson -lcares -lmicrohttpd -lbpf -lxdp -luring -lmnl -lnuma -lpthread)
+		read -ra libraries < <(make --no-print-directory -s libs)
 	fi
 	if ! clang "${flags[@]}" "$source" "${sources[@]}" "${extra[@]}" "${libraries[@]}" -o "$out/$name.bin" >"$out/$name.log" 2>&1; then
 		echo "not ok $count - $name builds"

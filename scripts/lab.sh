@@ -168,13 +168,16 @@ lab_config() {
 	END
 }
 
-# lab_daemon_start [PROGRAM]: starts the daemon in the gateway and waits until `status` succeeds.
+# lab_daemon_start [PROGRAM]: starts the daemon in the gateway and waits until `status` answers, if only that an upstream
+# is missing (5).
 lab_daemon_start() {
-	local program=${1:-$lab_build/socksplice} i
+	local program=${1:-$lab_build/socksplice} i code
 	nsenter --net="/run/netns/$lab_g" -- "$program" run -c "$lab_dir/socksplice.yml" >>"$lab_dir/daemon.log" 2>&1 </dev/null &
 	lab_daemon=$!
 	for i in $(seq 100); do
-		"$lab_build/socksplice" status --control "$lab_control" >/dev/null 2>&1 && return 0
+		"$lab_build/socksplice" status --control "$lab_control" >/dev/null 2>&1
+		code=$?
+		[ "$code" -ne 0 ] && [ "$code" -ne 5 ] || return 0
 		kill -0 "$lab_daemon" 2>/dev/null || break
 		sleep 0.05
 	done

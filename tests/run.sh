@@ -5,12 +5,12 @@
 # One line per program; every failed and every skipped test is shown. The last line counts all of them:
 #   N passed, N failed, N skipped
 # A program that dies, runs out of time or prints no plan counts as one failure. A skip that tests/expected-skips does
-# not name is a failure too. Network tests mostly wait: TEST_JOBS of them (default 2) run at a time.
+# not name is a failure too. Network tests mostly wait: TEST_JOBS of them (default 3) run at a time.
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-limit=${TEST_TIMEOUT:-240}
-jobs=${TEST_JOBS:-2}
+limit=${TEST_TIMEOUT:-400}
+jobs=${TEST_JOBS:-3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -51,16 +51,36 @@ run_one() {
 		grep -vE '^ok ' "$output" | tail -n 40 | sed 's/^/      | /'
 	fi
 	printf '%-44s %4d passed %3d failed %3d skipped %4d s\n' "$name" $ok $bad $skip $(($(date +%s) - start))
-	echo "$ok $bad $skip" >>"$work/counts"
+	echo "$ok $bad $skip" >>"$counts"
 }
 
 # Beside others: what it has to say comes in one piece.
 run_beside() {
-	local report
+	local report counts
+	counts=$(mktemp "$work/beside-XXXXXX")
 	report=$(run_one "$1")
+	if grep -q ' 0 [0-9]*$' "$counts"; then
+		cat "$counts" >>"$work/counts"
+	else
+		echo "$1" >>"$work/again"
+		report=${report//    FAIL /    BUSY }
+	fi
 	flock "$work" printf '%s\n' "$report"
 }
 
+# Those that failed beside others.
+run_again() {
+	local program
+	wait
+	[ -e "$work/again" ] || return 0
+	while read -r program; do
+		echo "again, by itself: $program"
+		run_one "$program"
+	done <"$work/again"
+	rm "$work/again"
+}
+
+counts=$work/counts
 running=0
 for argument in "$@"; do
 	case $argument in
@@ -73,13 +93,13 @@ for argument in "$@"; do
 		running=$((running + 1))
 		;;
 	*)
-		wait
+		run_again
 		running=0
 		# shellcheck disable=SC2163 # NAME=VALUE
 		case $argument in *=*) export "$argument" ;; *) run_one "$argument" ;; esac
 		;;
 	esac
 done
-wait
+run_again
 awk '{ passed += $1; failed += $2; skipped += $3 }
 	END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit failed > 0 || passed == 0 }' "$work/counts"

@@ -128,12 +128,66 @@ static void ctl_print_flows(const json_t *flows)
 	}
 }
 
+static void ctl_print_failures(const json_t *upstream)
+{
+	json_t *failures = json_object_get(upstream, "failures"), *value;
+	const char *kind;
+
+	json_object_foreach(failures, kind, value) if (json_integer_value(value))
+		printf("    %s %" JSON_INTEGER_FORMAT "\n", kind, json_integer_value(value));
+}
+
+static void ctl_print_upstream(const json_t *upstream)
+{
+	const json_t *dial = json_object_get(upstream, "dial"), *handshake = json_object_get(upstream, "handshake");
+	const json_t *pool = json_object_get(upstream, "pool"), *address = json_object_get(upstream, "address");
+
+	printf("%-16s %s%s%s%s  %s", ctl_string(upstream, "name"), ctl_string(upstream, "server"), address ? " (" : "",
+	       address ? json_string_value(address) : "", address ? ")" : "", ctl_string(upstream, "state"));
+	if (ctl_int(upstream, "failed_for_ms"))
+		printf(", next probe in %.1f s", (double)ctl_int(upstream, "failed_for_ms") / 1000.0);
+	printf("\n  weight %" JSON_INTEGER_FORMAT ", uplink %s, ports %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT
+	       " in use\n",
+	       ctl_int(upstream, "weight"), *ctl_string(upstream, "uplink") ? ctl_string(upstream, "uplink") : "none",
+	       ctl_int(upstream, "ports_in_use"), ctl_int(upstream, "ports_total"));
+	printf("  flows: %" JSON_INTEGER_FORMAT " spliced, %" JSON_INTEGER_FORMAT " relayed, %" JSON_INTEGER_FORMAT
+	       " being dialled\n",
+	       ctl_int(upstream, "spliced"), ctl_int(upstream, "relayed"), ctl_int(upstream, "dialing"));
+	printf("  dials %" JSON_INTEGER_FORMAT ", CONNECTs granted %" JSON_INTEGER_FORMAT
+	       ", refused %" JSON_INTEGER_FORMAT ", moved to another upstream %" JSON_INTEGER_FORMAT "\n",
+	       ctl_int(upstream, "dials"), ctl_int(upstream, "connects_ok"), ctl_int(upstream, "connects_refused"),
+	       ctl_int(upstream, "moved_away"));
+	printf("  dial %.1f ms (mean %.1f), handshake %.1f ms (mean %.1f), probes %" JSON_INTEGER_FORMAT
+	       " of which failed %" JSON_INTEGER_FORMAT "\n",
+	       (double)ctl_int(dial, "last_us") / 1000.0, (double)ctl_int(dial, "mean_us") / 1000.0,
+	       (double)ctl_int(handshake, "last_us") / 1000.0, (double)ctl_int(handshake, "mean_us") / 1000.0,
+	       ctl_int(upstream, "probes"), ctl_int(upstream, "probes_failed"));
+	if (ctl_int(pool, "target"))
+		printf("  pool %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " warm, hits %" JSON_INTEGER_FORMAT
+		       ", misses %" JSON_INTEGER_FORMAT ", unfit for the client %" JSON_INTEGER_FORMAT "\n",
+		       ctl_int(pool, "warm"), ctl_int(pool, "target"), ctl_int(pool, "hits"), ctl_int(pool, "misses"),
+		       ctl_int(pool, "unfit"));
+	if (ctl_int(upstream, "times_failed"))
+		printf("  failed %" JSON_INTEGER_FORMAT " time(s)\n", ctl_int(upstream, "times_failed"));
+	ctl_print_failures(upstream);
+}
+
+static void ctl_print_upstreams(const json_t *upstreams)
+{
+	const json_t *upstream;
+	size_t i;
+
+	json_array_foreach(upstreams, i, upstream) ctl_print_upstream(upstream);
+}
+
 static void ctl_print(const char *command, json_t *answer)
 {
 	if (!strcmp(command, "status"))
 		status_print(answer);
 	else if (!strcmp(command, "stats"))
 		ctl_print_stats(answer);
+	else if (!strcmp(command, "upstreams"))
+		ctl_print_upstreams(answer);
 	else if (!strcmp(command, "reload"))
 		ctl_print_reload(answer);
 	else

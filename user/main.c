@@ -13,6 +13,7 @@
 #include "flush.h"
 #include "honour.h"
 #include "import_hev.h"
+#include "log.h"
 #include "run.h"
 #include "top.h"
 
@@ -35,6 +36,8 @@ static const char main_help[] =
 	"  socksplice flows  [-c FILE | --control PATH] [--json]   connections now\n"
 	"  socksplice top    [-c FILE | --control PATH] [--interval SECONDS] [--count N] [--once | --json]\n"
 	"                    live: rates, busiest connections and clients, drops; q ends it\n"
+	"  socksplice upstreams [-c FILE | --control PATH] [--json]   each upstream: state, connections, failures, "
+	"latency\n"
 	"  socksplice trace  [-c FILE | --control PATH] [ADDRESS]  the life of the next connection (of that client)\n"
 	"  socksplice reload [-c FILE | --control PATH] [--json]   the daemon reads its configuration again\n"
 	"  socksplice stop   [-c FILE | --control PATH] [--flush]  ends the daemon; spliced connections live on, with\n"
@@ -73,6 +76,13 @@ static const char *main_config_path(const struct main_options *options)
 	return options->config_path ? options->config_path : main_default_config;
 }
 
+/* What reading the configuration has to say, before there is a log. */
+static void main_log(enum log_level level, const char *line)
+{
+	(void)level;
+	fprintf(stderr, "socksplice: %s\n", line);
+}
+
 static int main_load(const struct main_options *options)
 {
 	struct config_error error;
@@ -85,8 +95,10 @@ static int main_load(const struct main_options *options)
 
 static int main_run(const struct main_options *options)
 {
-	int code = main_load(options);
+	int code;
 
+	log_set_sink(main_log, LOG_LEVEL_WARN);
+	code = main_load(options);
 	if (!code) {
 		honour_check(&main_config, &main_marks, false, &main_lacks);
 		honour_keep(&main_lacks);
@@ -99,8 +111,10 @@ static int main_run(const struct main_options *options)
 static int main_check(const struct main_options *options)
 {
 	const char *path = main_config_path(options);
-	int code = main_load(options);
+	int code;
 
+	log_set_sink(main_log, LOG_LEVEL_WARN);
+	code = main_load(options);
 	if (code)
 		return code;
 	if (options->strict)
@@ -200,8 +214,8 @@ static int main_dispatch(const char *command, const struct main_options *options
 	if (!strcmp(command, "import"))
 		return main_import(options);
 	if (!strcmp(command, "status") || !strcmp(command, "stats") || !strcmp(command, "flows") ||
-	    !strcmp(command, "top") || !strcmp(command, "trace") || !strcmp(command, "reload") ||
-	    !strcmp(command, "stop"))
+	    !strcmp(command, "top") || !strcmp(command, "upstreams") || !strcmp(command, "trace") ||
+	    !strcmp(command, "reload") || !strcmp(command, "stop"))
 		return main_ask(command, options);
 	fprintf(stderr, "socksplice: unknown command \"%s\"; --help lists them\n", command);
 	return EXIT_USAGE;

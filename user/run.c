@@ -61,7 +61,10 @@ static void run_log_ready(const struct config *config, const struct worker *work
 	}
 	if (config->on_down == CONFIG_ON_DOWN_PASS)
 		log_warn("on-down: pass: while no daemon runs, what should be proxied goes out directly");
-	log_info("ready: TCP goes to upstream %s", config->upstreams[0].name);
+	if (config->upstream_count == 1)
+		log_info("ready: TCP goes to upstream %s", config->upstreams[0].name);
+	else
+		log_info("ready: TCP goes to %u upstreams, by weight", config->upstream_count);
 }
 
 /* What looks at the worker, and ends before it. `metrics` listens already, if it is wanted. */
@@ -70,13 +73,13 @@ static int run_serve(const struct config *config, struct control *control, struc
 {
 	struct observe *observe;
 	bool flush;
-	int err = observe_create(&observe, config, worker);
+	int err = observe_create(&observe, worker);
 
 	if (err) {
 		log_error("the thread that watches the daemon: %s", strerror(-err));
 		return err;
 	}
-	err = metrics_serve(metrics, config, worker, observe);
+	err = metrics_serve(metrics, worker, observe);
 	if (err) {
 		log_error("metrics: cannot serve: %s", strerror(-err));
 		observe_destroy(observe);

@@ -133,36 +133,52 @@ static void status_print_interfaces(const json_t *status)
 	}
 }
 
+/* Beside "ok" and "DOWN", what it is if it is not simply healthy: a standby, one that is probed, one that was removed.
+ */
+static void status_print_upstream(const json_t *item)
+{
+	const char *state = ctl_string(item, "state");
+	char age[STATUS_NUMBER_BYTES], answer[64] = "not tried yet";
+	bool plain = !strcmp(state, "healthy");
+
+	if (json_is_true(json_object_get(item, "answered")))
+		snprintf(answer, sizeof(answer), "answered %s ago",
+			 status_age((uint64_t)ctl_int(item, "answered_seconds_ago"), age));
+	else if (json_object_get(item, "last_failure"))
+		snprintf(answer, sizeof(answer), "has never answered");
+	status_line("upstream   %-15s %-4s %s, %s%s%s", ctl_string(item, "name"),
+		    json_is_true(json_object_get(item, "usable")) ? "ok"
+		    : !strcmp(state, "removed")                   ? "-"
+								  : "DOWN",
+		    ctl_string(item, "server"), plain ? "" : state, plain ? "" : ", ", answer);
+	if (json_object_get(item, "last_failure"))
+		status_line("%-26s %-4s last failure %s ago: %s", "", "",
+			    status_age((uint64_t)ctl_int(item, "failed_seconds_ago"), age),
+			    ctl_string(item, "last_failure"));
+}
+
+/* Those that are down first: with more than fit, they are what one came for. */
 static void status_print_upstreams(const json_t *status)
 {
-	const json_t *list = json_object_get(status, "upstreams"), *item, *first = json_object_get(status, "upstream");
-	char age[STATUS_NUMBER_BYTES];
-	size_t i;
+	const json_t *list = json_object_get(status, "upstreams"), *item;
+	long long granted = 0, dialled = 0;
+	size_t i, shown = 0;
 
+	for (int usable = 0; usable < 2; usable++)
+		json_array_foreach(list, i, item)
+		{
+			if (json_is_true(json_object_get(item, "usable")) == usable && shown < STATUS_UPSTREAMS) {
+				status_print_upstream(item);
+				shown++;
+			}
+		}
+	status_left_out(json_array_size(list), shown);
 	json_array_foreach(list, i, item)
 	{
-		char answer[64] = "not tried yet", failure[128] = "";
-
-		if (i == STATUS_UPSTREAMS)
-			break;
-		if (json_is_true(json_object_get(item, "answered")))
-			snprintf(answer, sizeof(answer), "answered %s ago",
-				 status_age((uint64_t)ctl_int(item, "answered_seconds_ago"), age));
-		else if (json_object_get(item, "last_failure"))
-			snprintf(answer, sizeof(answer), "has never answered");
-		status_line("upstream   %-15s %-4s %s, %s", ctl_string(item, "name"),
-			    json_is_true(json_object_get(item, "usable")) ? "ok" : "DOWN", ctl_string(item, "server"),
-			    answer);
-		if (json_object_get(item, "last_failure"))
-			snprintf(failure, sizeof(failure), "last failure %s ago: %s",
-				 status_age((uint64_t)ctl_int(item, "failed_seconds_ago"), age),
-				 ctl_string(item, "last_failure"));
-		if (*failure)
-			status_line("%-26s %-4s %s", "", "", failure);
+		granted += ctl_int(item, "connects_ok");
+		dialled += ctl_int(item, "dials");
 	}
-	status_left_out(json_array_size(list), STATUS_UPSTREAMS);
-	status_line("CONNECT    %lld granted of %lld dialled", (long long)ctl_int(first, "connects_ok"),
-		    (long long)ctl_int(first, "dials"));
+	status_line("CONNECT    %lld granted of %lld dialled", granted, dialled);
 }
 
 static void status_print_rates(const json_t *status)

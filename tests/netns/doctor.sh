@@ -11,10 +11,10 @@ set -uo pipefail
 # shellcheck source=tests/netns/tap.sh
 . "$(dirname "$0")/tap.sh"
 
-report=$lab_dir/doctor.json
+report=$lab_dir/doctor.json resolver=()
 # doctor: of the configuration that was written last; its report and its exit code in $code
 doctor() {
-	in_gateway "$lab_build/socksplice" doctor -c "$lab_dir/socksplice.yml" --json >"$report" 2>"$lab_dir/doctor.err"
+	in_gateway ${resolver[@]+"${resolver[@]}"} "$lab_build/socksplice" doctor -c "$lab_dir/socksplice.yml" --json >"$report" 2>"$lab_dir/doctor.err"
 	code=$?
 }
 get() { jq -r "$1" "$report"; }
@@ -216,8 +216,40 @@ lab_end "$(in_server ss -Hltnp 'sport = :1080' | sed -n 's/.*pid=\([0-9]*\).*/\1
 lab_start_microsocks -i :: || exit 1
 upstream "by IPv6" "[fd02::2]:1080" "" 0 "connected in T, greeting and authentication in T"
 
+# --- upstreams by name, by mark, with a password in a file ---
+zone=$lab_dir/zone
+echo "nameserver 10.2.0.2" >"$lab_dir/resolv.conf"
+printf '%s\n' '#!/bin/sh' "mount --make-rprivate / && mount --bind $lab_dir/resolv.conf /etc/resolv.conf && exec \"\$@\"" >"$lab_dir/with-resolver"
+chmod +x "$lab_dir/with-resolver"
+if unshare -m "$lab_dir/with-resolver" true 2>/dev/null; then
+	resolver=(unshare -m "$lab_dir/with-resolver")
+	: >"$zone"
+	lab_spawn "$lab_s" python3 -u "$lab_root/tests/tools/dns.py" 10.2.0.2 "$zone"
+	for _ in $(seq 50); do in_server ss -Hlun 'sport = :53' | grep -q . && break; sleep 0.1; done
+	upstream "whose name is not there" "proxy.example:1080" "" 5 "its name has no address (No such file or directory)"
+	echo "proxy.example 60 10.2.0.2" >"$zone"
+	upstream "by name" "proxy.example:1080" "" 0 "connected in T, greeting and authentication in T"
+	is "by name: both are shown" "$(get '.upstreams[0] | .server + " " + .address')" "proxy.example:1080 10.2.0.2:1080"
+	is "by name: its uplink is found" "$(get '[.interfaces[] | select(.role == "uplink") | .name] | join(" ")')" u0
+	echo "proxy.example - 10.2.0.2" >"$zone"
+	upstream "whose name server is silent" "proxy.example:1080" "" 5 "no name server answers for its name (Connection timed out)"
+	resolver=()
+else
+	tap_skip "upstreams by name" "no mount namespaces here"
+fi
+ip -n "$lab_g" rule add fwmark 7 table 77
+ip -n "$lab_g" route add unreachable default table 77
+upstream "with a mark that leads nowhere" 10.2.0.2:1080 "mark: 7" 5 "no TCP connection (No route to host)"
+upstream "with another mark" 10.2.0.2:1080 "mark: 8" 0 "connected in T, greeting and authentication in T"
+ip -n "$lab_g" rule del fwmark 7 table 77
+lab_end "$(in_server ss -Hltnp 'sport = :1080' | sed -n 's/.*pid=\([0-9]*\).*/\1/p' | head -n 1)"
+lab_start_microsocks -i :: -u alice -P 'pass word' || exit 1
+(umask 077; echo 'pass word' >"$lab_dir/password")
+upstream "with a password in a file" 10.2.0.2:1080 "username: alice, password-file: $lab_dir/password" 0 \
+	"connected in T, greeting and authentication in T"
+
 # --- rights ---
-lab_upstream_keys=""
+lab_upstream_keys="username: alice, password: 'pass word'"
 lab_config "[fd02::2]:1080"
 in_gateway prlimit --memlock=1048576:1048576 setpriv --bounding-set -sys_resource "$lab_build/socksplice" doctor --json \
 	-c "$lab_dir/socksplice.yml" >"$report"

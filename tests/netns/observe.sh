@@ -210,6 +210,34 @@ is "the password is nowhere" "$(grep -cE 'tops3cret|wr0ng-one' "$lab_dir/everyth
 lab_daemon_flush
 is "the daemon stops in order" "$?" 0
 
+# --- several upstreams ---
+# gone with the client's link
+ip -n "$lab_c" route replace default via 10.1.0.1
+lab_config 10.2.0.2:1080 "metrics: 127.0.0.1:9105
+log: { flows: $lab_dir/several.log }"
+sed -i "s|^upstreams:.*|upstreams: [ { name: main, server: '10.2.0.2:1080', username: alice, password: tops3cret },\
+	{ name: spare, server: '10.2.0.2:1998', weight: 0, backoff: 100ms }, { name: gone, server: '10.2.0.2:1999', backoff: 100ms } ]|" \
+	"$lab_dir/socksplice.yml"
+usable() { metrics metrics | sed -n 's/^socksplice_upstream_usable{upstream="\(.*\)"} /\1=/p' | paste -sd' '; }
+lab_daemon_start || exit 1
+for _ in $(seq 40); do [ "$(status '.upstreams[1].usable')" = false ] && break; sleep 0.1; done
+is "several: a standby that is down" "$(status '.upstreams | map(.name + "=" + (.usable | tostring)) | join(" ")')" "main=true spare=false gone=true"
+is "several: is not missed" "$(first)" working
+ok "several: clients do not notice the one that is gone" run $lab_target4 7000 8 1 100
+ok "several: status does" until_first 2 'degraded: upstream gone fails: connection refused*'
+sleep 0.3
+is "several: /healthz" "$(code healthz)" 200
+is "several: each in the metrics" "$(usable)" "main=1 spare=0 gone=0"
+is "several: its failures" "$(metrics metrics | grep -c '^socksplice_upstream_failures_total{upstream="gone",reason="dial_refused"} [3-9]')" 1
+is "several: granted by the other" "$(metrics metrics | grep '^socksplice_upstream_granted_total' | paste -sd' ')" \
+	'socksplice_upstream_granted_total{upstream="main"} 8 socksplice_upstream_granted_total{upstream="spare"} 0 socksplice_upstream_granted_total{upstream="gone"} 0'
+ctl status >"$lab_dir/screen"
+is "several: those that are down stand first" "$(awk '/^upstream/ {print $2, $3}' "$lab_dir/screen" | paste -sd' ')" "spare DOWN gone DOWN"
+screen "several" "$lab_dir/screen"
+for _ in $(seq 50); do [ "$(wc -l <"$lab_dir/several.log")" -ge 8 ] && break; sleep 0.1; done
+is "several: records name the one that served" "$(jq -r .upstream "$lab_dir/several.log" | sort | uniq -c | xargs)" "8 main"
+lab_daemon_flush
+
 # --- the listener ---
 lab_upstream_keys=""
 lab_config 10.2.0.2:1080 'metrics: "[::1]:9105"'

@@ -169,16 +169,22 @@ performance: { batch_size: 4 }"
 	mv "$lab_dir/socksplice.yml" "$lab_dir/away.yml"
 	ok "a file that is not there" grep -q "socksplice.yml: No such file" <<<"$(reload)"
 	lab_tcp_keys=""
-	lab_config 10.2.0.9:1080 "rules: [ { dst: 10.9.0.4, action: proxy, upstream: main } ]"
-	is "upstreams need a restart" "$(reload --json | jq -c .needs_restart)" '["upstreams"]'
-	is "and are left as they were" "$(ask tcp 10.9.0.4 7000)" proxied
-	sed -i 's/name: main/name: other/; s/upstream: main/upstream: other/' "$lab_dir/socksplice.yml"
-	ok "a rule that names a new upstream" grep -q 'number 1 names upstream "other", which is new and needs a restart' <<<"$(reload)"
+	# nothing listens there
+	lab_config 10.2.0.2:1079 "rules: [ { dst: 10.9.0.4, action: proxy, upstream: main } ]"
+	is "another server: applied" "$(reload --json | jq -c '[(.applied | index("upstreams") != null), .needs_restart]')" '[true,[]]'
+	is "another server: and used" "$(ask tcp 10.9.0.4 7000)" ECONNREFUSED
+	sed -i 's|^upstreams:.*|upstreams: [ { name: other, server: "10.2.0.2:1080" }, { name: main, server: "10.2.0.2:1079" } ]|' "$lab_dir/socksplice.yml"
+	is "a new upstream: applied" "$(reload --json | jq -c '[.applied, .needs_restart]')" '[["upstreams","rules"],[]]'
+	is "a rule means the one that it names, at whatever place" "$(ask tcp 10.9.0.4 7000)" ECONNREFUSED
+	is "others take the one that answers" "$(ask tcp 10.9.0.3 7000)" proxied
+	sed -i 's/upstream: main/upstream: other/' "$lab_dir/socksplice.yml"
+	reload >/dev/null
+	is "a rule names the new one" "$(ask tcp 10.9.0.4 7000)" proxied
 
 	lab_config 10.2.0.2:1080 "rules: [ { dst: 10.9.0.4, action: drop } ]
 tcp: { half-open: 100, half-open-per-source: 50 }"
 	kill -HUP "$lab_daemon"
-	ok "SIGHUP does the same" splice_until 5 grep -q "info  reload: applied: rules, tcp.half-open, tcp.half-open-per-source$" "$lab_dir/daemon.log"
+	ok "SIGHUP does the same" splice_until 5 grep -q "info  reload: applied: upstreams, rules, tcp.half-open, tcp.half-open-per-source$" "$lab_dir/daemon.log"
 	is "SIGHUP: the rules" "$(ask tcp 10.9.0.4 7000)" timeout
 	echo "rules: {" >>"$lab_dir/socksplice.yml"
 	kill -HUP "$lab_daemon"

@@ -111,7 +111,7 @@ done
 
 # a later daemon with other rules, and none
 hook=${splice_modes[0]}
-lab_tcp_keys="accept: early"
+lab_tcp_keys="accept: early, linger: 10s"
 splice_start "$hook" 4 "$rules"
 is "early accept: reject comes before the connection" "$(ask tcp 10.9.0.4 7000)" ECONNREFUSED
 is "early accept: proxied" "$(ask tcp 10.9.0.1 7000)" proxied

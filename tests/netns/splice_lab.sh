@@ -156,6 +156,8 @@ splice_links() {
 # splice_hold HOST PORT COUNT: connections that stay until splice_release; what became of them is in $held
 splice_hold() {
 	rm -f "$lab_dir/hold"
+	# before the holder runs: what an earlier one has said is not its word
+	: >"$lab_dir/hold.out"
 	mkfifo "$lab_dir/hold"
 	in_client timeout 50 "$conns" hold "$1" "$2" "$3" <"$lab_dir/hold" >"$lab_dir/hold.out" 2>&1 &
 	splice_holder=$!

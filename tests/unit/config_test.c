@@ -8,12 +8,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "config_diff.h"
+#include "config_password.h"
 #include "config_yaml.h"
+#include "log.h"
 
 #define IFACE "interfaces: [ { name: eth1 } ]\n"
 #define UPSTREAM(keys) "upstreams: [ { name: m, server: 1.1.1.1:1, " keys " } ]"
+#define FOUR(n)                                                                                                        \
+	"{ name: a" n ", server: 1.1.1.1:1 }, { name: b" n ", server: 1.1.1.1:1 }, { name: c" n                        \
+	", server: 1.1.1.1:1 }, { name: d" n ", server: 1.1.1.1:1 }"
+#define SIXTEEN FOUR("1") ", " FOUR("2") ", " FOUR("3") ", " FOUR("4")
 #define RULE(text) IFACE UP "rules:\n  - " text "\n"
 #define UP "upstreams: [ { name: main, server: 10.2.0.2:1080 } ]\n"
 
@@ -48,14 +56,31 @@ static const struct {
 	{IFACE "upstreams: [ { name: main, server: 10.2.0.2 } ]\n", "2:36:", "is no address with port"},
 	{IFACE "upstreams: [ { name: main, server: 10.2.0.256:1080 } ]\n", "2:36:", "is no address with port"},
 	{IFACE "upstreams: [ { name: main, server: 'fd00::1:1080' } ]\n", "2:36:", "is no address with port"},
-	{IFACE "upstreams: [ { name: main, server: 'proxy.example:1080' } ]\n",
-	 "2:36:", "host names: not in this build yet"},
-	{IFACE "upstreams: [ { name: a, server: 1.1.1.1:1 }, { name: b, server: 1.1.1.1:1 } ]\n",
-	 "2:46:", "more than 1: not in this build yet"},
+	{IFACE "upstreams: [ { name: main, server: 'proxy.example' } ]\n", "2:36:", "NAME:PORT with a port"},
+	{IFACE "upstreams: [ { name: main, server: 'proxy..example:1' } ]\n", "2:36:", "is no address with port"},
+	{IFACE "upstreams: [ { name: main, server: '-proxy.example:1' } ]\n", "2:36:", "is no address with port"},
+	{IFACE "upstreams: [ { name: main, server: 'proxy example:1' } ]\n", "2:36:", "is no address with port"},
+	{IFACE "upstreams: [ { name: main, server: 'proxy.1:1' } ]\n", "2:36:", "is no address with port"},
+	{IFACE "upstreams: [ { name: main, server: ':1' } ]\n", "2:36:", "is no address with port"},
+	{IFACE "upstreams: [ { name: main, server: [ a ] } ]\n", "2:36:", "a single value is expected"},
+	{IFACE "upstreams: [ { name: a, server: 1.1.1.1:1 }, { name: a, server: 1.1.1.1:2 } ]\n",
+	 "2:46:", "\"a\" is listed twice"},
+	{IFACE "upstreams: [ " SIXTEEN ", { name: b, server: 1.1.1.1:1 } ]\n", "2:542:", "at most 16 are allowed"},
 	{IFACE "upstreams: [ { server: 10.2.0.2:1080 } ]\n", "2:14:", "key \"name\" is missing in upstreams"},
-	{IFACE "upstreams: [ { name: m, server: 1.1.1.1:1, weight: 1 } ]\n", "2:44:", "weight: not in this build yet"},
-	{IFACE "upstreams: [ { name: m, server: 1.1.1.1:1, username: u } ]\n", "1:1:", "password is missing"},
-	{IFACE "upstreams: [ { name: m, server: 1.1.1.1:1, password: p } ]\n", "1:1:", "username is missing"},
+	{IFACE UPSTREAM("weight: -1") "\n", "2:52:", "a number from 0 to 1000"},
+	{IFACE UPSTREAM("weight: 1001") "\n", "2:52:", "a number from 0 to 1000"},
+	{IFACE UPSTREAM("mark: 0x10") "\n", "2:50:", "a number from 0 to 4294967295"},
+	{IFACE UPSTREAM("backoff: 5") "\n", "2:53:", "is no duration"},
+	{IFACE UPSTREAM("backoff: 50ms") "\n", "2:53:", "out of range; 100ms to 3600s"},
+	{IFACE UPSTREAM("pool: 1025") "\n", "2:50:", "a number from 0 to 1024"},
+	{IFACE UPSTREAM("pool-max-age: 500ms") "\n", "2:58:", "out of range; 1000ms to 3600s"},
+	{IFACE UPSTREAM("udp: off") "\n", "2:44:", "udp: not in this build yet"},
+	{IFACE UPSTREAM("username: u") "\n", "2:14:", "\"m\": username and password (or password-file) go together"},
+	{IFACE UPSTREAM("password: p") "\n", "2:14:", "username is missing"},
+	{IFACE UPSTREAM("password-file: /x") "\n", "2:14:", "username is missing"},
+	{IFACE UPSTREAM("username: u, password: p, password-file: /x") "\n", "2:14:", "exclude each other"},
+	{IFACE "upstreams: [ { name: m, server: 1.1.1.1:1 }, { name: n, server: 1.1.1.1:2, username: u } ]\n",
+	 "2:46:", "\"n\": username and password"},
 	{IFACE "upstreams: [ { name: m, server: 1.1.1.1:1, pipeline: yes } ]\n", "2:54:", "true or false is"},
 	{IFACE UP "tcp: { connect-timeout: 10 }\n", "3:25:", "a number with ms, s, m or h"},
 	{IFACE UP "tcp: { connect-timeout: 010s }\n", "3:25:", "is no duration"},
@@ -76,7 +101,9 @@ static const struct {
 	{IFACE UPSTREAM("ports: 0-10") "\n", "2:51:", "is no range of ports"},
 	{IFACE UPSTREAM("sources: 10.0.0.1") "\n", "2:53:", "a list of addresses is expected"},
 	{IFACE UPSTREAM("sources: [ 10.0.0.256 ]") "\n", "2:55:", "is no IPv4 or IPv6 address"},
-	{IFACE UPSTREAM("sources: [ 'fd00::1' ]") "\n", "1:1:", "of the server's address family"},
+	{IFACE UPSTREAM("sources: [ 'fd00::1' ]") "\n", "2:14:", "of the server's address family"},
+	{IFACE "upstreams: [ { name: m, server: 'p.example:1', sources: [ 'fd00::1', 10.0.0.1 ] } ]\n",
+	 "2:14:", "of one address family"},
 	{IFACE UP "tcp: { accept: maybe }\n", "3:16:", "one of deferred | early is"},
 	{IFACE UP "tcp: fast\n", "3:6:", "keys with values are expected"},
 	{IFACE UP "tcp: { max-flows: [1] }\n", "3:19:", "a single value is expected"},
@@ -87,6 +114,7 @@ static const struct {
 	{IFACE UP "log: { level: loud }\n", "3:15:", "one of error | warn | info | debug is"},
 	{IFACE UP "performance: { batch_size: 0 }\n", "3:28:", "a number from 1 to 256"},
 	{IFACE UP "performance: { io_uring_entries: 100 }\n", "3:34:", "a power of two from 64 to 4096"},
+	{IFACE UP "performance: { connection_pool_size: 0 }\n", "3:38:", "a number from 1 to 4096"},
 	{IFACE UP "performance: { enable_io_uring: false }\n", "3:33:", "not in this build yet"},
 	{IFACE UP "performance: { max_threads: 4 }\n", "3:16:", "max_threads: not in this build yet"},
 	{IFACE UP "rules: {}\n", "3:8:", "rules: a list is expected"},
@@ -209,6 +237,14 @@ static void test_smallest(void **state)
 	assert_string_equal(config.bpf_pin, "/sys/fs/bpf/socksplice");
 	assert_int_equal(config.upstreams[0].ports.first, 10000);
 	assert_int_equal(config.upstreams[0].ports.last, 40000);
+	assert_int_equal(config.upstreams[0].weight, 1);
+	assert_int_equal(config.upstreams[0].mark, 0);
+	assert_int_equal(config.upstreams[0].pool, 0);
+	assert_true(config.upstreams[0].backoff_ns == 5000000000ull);
+	assert_true(config.upstreams[0].pool_max_age_ns == 30000000000ull);
+	assert_string_equal(config.upstreams[0].host, "");
+	assert_true(config.performance.enable_connection_pool);
+	assert_int_equal(config.performance.connection_pool_size, 128);
 }
 
 static void test_everything(void **state)
@@ -218,14 +254,19 @@ static void test_everything(void **state)
 		"  - { name: eth2, hook: tc }\n"
 		"uplink: eth0\non-down: pass\n"
 		"upstreams:\n  - name: v6\n    server: \"[fd00::1]:9050\"\n    username: alice\n    password: 'p: #w'\n"
-		"    pipeline: true\n    ports: 2000-2999\n    sources: [ 'fd00::2', 'fd00::3' ]\nbpf-pin: "
+		"    pipeline: true\n    ports: 2000-2999\n    weight: 0\n    mark: 9\n    backoff: 2s\n    pool: 8\n  "
+		"  "
+		"pool-max-age: 1m\n    sources: [ 'fd00::2', 'fd00::3' ]\n"
+		"  - { name: by-name, server: 'proxy-1.example:1080', username: bob, password-file: /etc/pw "
+		"}\nbpf-pin: "
 		"/sys/fs/bpf/x\n"
 		"tcp:\n  relay: userspace\n  accept: early\n  connect-timeout: 500ms\n  handshake-timeout: 3s\n"
 		"  idle-timeout: 5m\n  linger: 1s\n  max-flows: 4194304\n  half-open: 100\n  half-open-per-source: 10\n"
 		"control: /tmp/c.sock\nlog: { level: debug, file: /tmp/log, flows: /tmp/flows }\n"
 		"metrics: '[::1]:9105'\n"
 		"performance:\n  enable_batch_processing: false\n  enable_cpu_affinity: false\n  enable_simd: false\n"
-		"  enable_ebpf: false\n  enable_memory_pool: true\n  enable_zero_copy: true\n  enable_io_uring: true\n"
+		"  enable_ebpf: false\n  enable_connection_pool: false\n  connection_pool_size: 64\n  "
+		"enable_memory_pool: true\n  enable_zero_copy: true\n  enable_io_uring: true\n"
 		"  batch_size: 64\n  memory_pool_size: 8192\n  io_uring_entries: 512\n";
 	struct config_error error = {""};
 	struct config config;
@@ -242,6 +283,18 @@ static void test_everything(void **state)
 	assert_true(config.upstreams[0].pipeline);
 	assert_int_equal(config.upstreams[0].ports.first, 2000);
 	assert_int_equal(config.upstreams[0].ports.last, 2999);
+	assert_int_equal(config.upstreams[0].weight, 0);
+	assert_int_equal(config.upstreams[0].mark, 9);
+	assert_true(config.upstreams[0].backoff_ns == 2000000000ull);
+	assert_int_equal(config.upstreams[0].pool, 8);
+	assert_true(config.upstreams[0].pool_max_age_ns == 60000000000ull);
+	assert_int_equal(config.upstream_count, 2);
+	assert_string_equal(config.upstreams[1].host, "proxy-1.example");
+	assert_int_equal(config.upstreams[1].server.port, be16(1080));
+	assert_string_equal(config.upstreams[1].password_file, "/etc/pw");
+	assert_int_equal(config.upstreams[1].weight, 1);
+	assert_false(config.performance.enable_connection_pool);
+	assert_int_equal(config.performance.connection_pool_size, 64);
 	assert_int_equal(config.upstreams[0].source_count, 2);
 	assert_int_equal(config.upstreams[0].sources[1].bytes[15], 3);
 	assert_string_equal(config.bpf_pin, "/sys/fs/bpf/x");
@@ -449,7 +502,11 @@ static void test_differences(void **state)
 	expect_changes(IFACE UP "rules: [ { dst: 10.0.0.0/8, action: reject } ]\n", "rules ");
 	expect_changes(IFACE "upstreams: [ { name: main, server: 10.2.0.2:1080, sources: [ 10.0.0.1 ] } ]\n"
 			     "rules: [ { dst: 10.0.0.0/8, action: drop } ]\ncontrol: /x\n",
-		       "upstreams! control! ");
+		       "upstreams control! ");
+	expect_changes(IFACE "upstreams: [ { name: main, server: 'proxy.example:1080' } ]\n"
+			     "rules: [ { dst: 10.0.0.0/8, action: drop } ]\n"
+			     "performance: { enable_connection_pool: false, connection_pool_size: 9 }\n",
+		       "upstreams performance.enable_connection_pool performance.connection_pool_size ");
 	expect_changes("interfaces: [ { name: eth1, hook: tc } ]\n" UP "rules: [ { dst: 10.0.0.0/8, action: drop } ]\n"
 		       "on-down: pass\nuplink: eth0\nlog: { level: debug, file: /x }\n"
 		       "performance: { enable_simd: false, batch_size: 4 }\n"
@@ -472,6 +529,88 @@ static void test_password_is_not_shown(void **state)
 	(void)state;
 	assert_int_not_equal(config_parse(text, strlen(text), "t", &config, &error), 0);
 	assert_null(strstr(error.text, "hunter2"));
+}
+
+static char warned[1024];
+
+static void note_warning(enum log_level level, const char *line)
+{
+	assert_int_equal(level, LOG_LEVEL_WARN);
+	snprintf(warned, sizeof(warned), "%s", line);
+}
+
+/* Loads a configuration whose password is in a file with these contents and permissions. */
+static int load_password(const char *contents, size_t bytes, mode_t mode, struct config *config,
+			 struct config_error *error)
+{
+	char folder[] = "/tmp/config_test-XXXXXX", secret[64], file[64];
+	FILE *out;
+	int err;
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(secret, sizeof(secret), "%s/secret", folder);
+	snprintf(file, sizeof(file), "%s/yml", folder);
+	out = fopen(secret, "w");
+	fwrite(contents, 1, bytes, out);
+	fclose(out);
+	chmod(secret, mode);
+	out = fopen(file, "w");
+	fprintf(out, IFACE "upstreams: [ { name: m, server: 1.1.1.1:1, username: u, password-file: %s } ]\n", secret);
+	fclose(out);
+	warned[0] = 0;
+	log_set_sink(note_warning, LOG_LEVEL_WARN);
+	err = config_load(file, config, error);
+	log_set_sink(NULL, LOG_LEVEL_WARN);
+	unlink(secret);
+	unlink(file);
+	rmdir(folder);
+	return err;
+}
+
+static void test_password_file(void **state)
+{
+	struct config_error error;
+	struct config config;
+	char longest[258];
+
+	(void)state;
+	memset(longest, 'x', sizeof(longest));
+	longest[255] = '\n';
+	assert_int_equal(load_password("hunter 2\nnot this\n", 18, 0600, &config, &error), 0);
+	assert_string_equal(config.upstreams[0].password, "hunter 2");
+	assert_string_equal(warned, "");
+	assert_int_equal(load_password("hunter2\r\n", 9, 0640, &config, &error), 0);
+	assert_string_equal(config.upstreams[0].password, "hunter2");
+	assert_non_null(strstr(warned, "may be read by others; chmod 600"));
+	assert_int_equal(load_password("hunter2", 7, 0604, &config, &error), 0);
+	assert_non_null(strstr(warned, "may be read by others"));
+	assert_int_equal(load_password(longest, 256, 0600, &config, &error), 0);
+	assert_int_equal(strlen(config.upstreams[0].password), 255);
+	longest[255] = 'x';
+	assert_int_not_equal(load_password(longest, 258, 0600, &config, &error), 0);
+	assert_non_null(strstr(error.text, "too long; at most 255 bytes"));
+	assert_int_not_equal(load_password("", 0, 0600, &config, &error), 0);
+	assert_non_null(strstr(error.text, "\"m\": password-file /tmp/"));
+	assert_non_null(strstr(error.text, "its first line is empty"));
+	assert_int_not_equal(load_password("hun\0ter2", 8, 0600, &config, &error), 0);
+	assert_non_null(strstr(error.text, "zero byte"));
+	assert_null(strstr(error.text, "hun"));
+}
+
+static void test_password_file_is_missing(void **state)
+{
+	static const char text[] = IFACE UPSTREAM("username: u, password-file: /nonexistent/pw") "\n";
+	struct config_error error;
+	struct config config;
+
+	(void)state;
+	assert_int_equal(config_parse(text, strlen(text), "t", &config, &error), 0);
+	assert_int_not_equal(config_read_passwords("t", &config, &error), 0);
+	assert_string_equal(error.text,
+			    "t: upstreams: \"m\": password-file /nonexistent/pw: No such file or directory");
+	strcpy(config.upstreams[0].password_file, "/");
+	assert_int_not_equal(config_read_passwords("t", &config, &error), 0);
+	assert_non_null(strstr(error.text, "it is no plain file"));
 }
 
 /* Where the file says something, and that it does not say the rest. */
@@ -503,11 +642,12 @@ static void test_marks(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_broken),       cmocka_unit_test(test_marks),
-		cmocka_unit_test(test_smallest),     cmocka_unit_test(test_everything),
-		cmocka_unit_test(test_rules),        cmocka_unit_test(test_limits_of_rules),
-		cmocka_unit_test(test_differences),  cmocka_unit_test(test_dns),
-		cmocka_unit_test(test_missing_file), cmocka_unit_test(test_password_is_not_shown),
+		cmocka_unit_test(test_broken),        cmocka_unit_test(test_marks),
+		cmocka_unit_test(test_smallest),      cmocka_unit_test(test_everything),
+		cmocka_unit_test(test_rules),         cmocka_unit_test(test_limits_of_rules),
+		cmocka_unit_test(test_differences),   cmocka_unit_test(test_dns),
+		cmocka_unit_test(test_missing_file),  cmocka_unit_test(test_password_is_not_shown),
+		cmocka_unit_test(test_password_file), cmocka_unit_test(test_password_file_is_missing),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

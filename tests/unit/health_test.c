@@ -103,6 +103,57 @@ static void test_upstreams(void **state)
 	expect(&facts, HEALTH_WORKING, HEALTH_CAUSE_NONE, "");
 }
 
+/* Out of use until a probe succeeds, however long ago the last failure is. */
+static void test_failed_upstreams(void **state)
+{
+	struct health_facts facts = healthy();
+
+	(void)state;
+	fail_upstream(&facts.upstreams[1], HEALTH_FAILURES, 100);
+	facts.upstreams[1].failed = true;
+	expect(&facts, HEALTH_DEGRADED, HEALTH_CAUSE_UPSTREAM, "upstream b fails: connection refused (3 in a row");
+	facts.upstreams[0].failed = true;
+	expect(&facts, HEALTH_FAILED, HEALTH_CAUSE_UPSTREAM, "upstream a fails");
+}
+
+/* A standby is missed only when nothing else is left; one that serves for a failed one does not make all well. */
+static void test_standby(void **state)
+{
+	struct health_facts facts = healthy();
+
+	(void)state;
+	facts.upstreams[1].standby = true;
+	facts.upstreams[1].failed = true;
+	expect(&facts, HEALTH_WORKING, HEALTH_CAUSE_NONE, "");
+	facts.upstreams[0].failed = true;
+	expect(&facts, HEALTH_FAILED, HEALTH_CAUSE_UPSTREAM, "upstream a fails");
+	facts.upstreams[1].failed = false;
+	expect(&facts, HEALTH_DEGRADED, HEALTH_CAUSE_UPSTREAM, "upstream a fails");
+}
+
+static void test_names(void **state)
+{
+	struct health_facts facts = healthy();
+
+	(void)state;
+	facts.upstreams[0].unresolved = true;
+	expect(&facts, HEALTH_DEGRADED, HEALTH_CAUSE_UPSTREAM, "the name of upstream a is not resolved");
+	facts.upstream_count = 1;
+	expect(&facts, HEALTH_FAILED, HEALTH_CAUSE_UPSTREAM, "the name of upstream a is not resolved");
+}
+
+static void test_two_uplinks(void **state)
+{
+	struct health_facts facts = healthy();
+
+	(void)state;
+	facts.links[facts.link_count++] = (struct health_link){"u1", true, true};
+	facts.links[2].up = false;
+	expect(&facts, HEALTH_DEGRADED, HEALTH_CAUSE_LINK, "uplink u0 is down");
+	facts.links[3].up = false;
+	expect(&facts, HEALTH_FAILED, HEALTH_CAUSE_LINK, "uplink u0 is down, and others");
+}
+
 static void test_upstream_that_never_answered(void **state)
 {
 	struct health_facts facts = healthy();
@@ -183,6 +234,10 @@ int main(void)
 		cmocka_unit_test(test_data_path),
 		cmocka_unit_test(test_links),
 		cmocka_unit_test(test_upstreams),
+		cmocka_unit_test(test_failed_upstreams),
+		cmocka_unit_test(test_standby),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_two_uplinks),
 		cmocka_unit_test(test_upstream_that_never_answered),
 		cmocka_unit_test(test_routes),
 		cmocka_unit_test(test_refusals),

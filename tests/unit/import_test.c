@@ -110,6 +110,15 @@ static void test_default_shape(void **state)
 	has_not(result.out, "level");
 }
 
+static void test_server_by_name(void **state)
+{
+	(void)state;
+	translate("socks5: { address: proxy.example.org, port: 1080, mark: 7 }\n");
+	assert_string_equal(result.config.upstreams[0].host, "proxy.example.org");
+	assert_int_equal(result.config.upstreams[0].server.port, be16(1080));
+	assert_int_equal(result.config.upstreams[0].mark, 7);
+}
+
 static void test_everything(void **state)
 {
 	static const char text[] =
@@ -333,6 +342,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_default_shape),
 		cmocka_unit_test(test_everything),
+		cmocka_unit_test(test_server_by_name),
 		cmocka_unit_test(test_old_version),
 		cmocka_unit_test(test_newer_timeout_wins),
 		cmocka_unit_test(test_nothing_meant),

@@ -70,10 +70,15 @@ static bool control_wait(const struct control_client *client, short events)
 enum control_request control_parse(const char *line, size_t bytes)
 {
 	static const char *const names[] = {
-		[CONTROL_STATUS] = "status",         [CONTROL_STATS] = "stats",
-		[CONTROL_FLOWS] = "flows",           [CONTROL_STOP] = "stop",
-		[CONTROL_STOP_FLUSH] = "stop-flush", [CONTROL_TRACE] = "trace",
-		[CONTROL_TRACE_READ] = "trace-read", [CONTROL_TOP] = "top",
+		[CONTROL_STATUS] = "status",
+		[CONTROL_STATS] = "stats",
+		[CONTROL_FLOWS] = "flows",
+		[CONTROL_STOP] = "stop",
+		[CONTROL_STOP_FLUSH] = "stop-flush",
+		[CONTROL_TRACE] = "trace",
+		[CONTROL_TRACE_READ] = "trace-read",
+		[CONTROL_UPSTREAMS] = "upstreams",
+		[CONTROL_TOP] = "top",
 		[CONTROL_RELOAD] = "reload",
 	};
 	static const char trace_of[] = "trace ", top_of[] = "top ";
@@ -219,7 +224,8 @@ static void control_answer_error(struct control_client *client, const char *text
 	control_answer(client, json_pack("{s:s}", "error", text));
 }
 
-static void control_answer_stats(struct control *control, struct control_client *client, enum control_request request)
+/* `status` and `stats` */
+static void control_answer_report(struct control *control, struct control_client *client, enum control_request request)
 {
 	struct observe_report *report = malloc(sizeof(*report));
 
@@ -233,6 +239,18 @@ static void control_answer_stats(struct control *control, struct control_client 
 					       ? control_json_status(control->config, control->worker, report)
 					       : control_json_stats(control->worker, &report->stats));
 	free(report);
+}
+
+static void control_answer_upstreams(struct control *control, struct control_client *client)
+{
+	struct worker_upstream *rows = calloc(UPSTREAMS_SLOTS, sizeof(*rows));
+	int count = rows ? worker_read_upstreams(control->worker, rows) : -ENOMEM;
+
+	if (count < 0)
+		control_answer_error(client, "the data path does not answer");
+	else
+		control_answer(client, control_json_upstreams(rows, (uint32_t)count));
+	free(rows);
 }
 
 /* One element after the other: memory does not grow with the number of flows. */
@@ -371,8 +389,8 @@ static void control_handle(struct control *control, struct control_client *clien
 	}
 	request = end ? control_parse(line, (size_t)(end - line)) : CONTROL_INVALID;
 	if (request == CONTROL_INVALID)
-		control_answer_error(client,
-				     "unknown request; status, stats, flows, top, stop, reload and trace are known");
+		control_answer_error(client, "unknown request; status, stats, flows, top, upstreams, stop, reload and "
+					     "trace are known");
 	else if (request == CONTROL_FLOWS)
 		control_answer_flows(control, client);
 	else if (request == CONTROL_STOP || request == CONTROL_STOP_FLUSH)
@@ -385,8 +403,10 @@ static void control_handle(struct control *control, struct control_client *clien
 		control_answer_trace_read(control, client);
 	else if (request == CONTROL_TOP)
 		control_answer_top(control, client, line, (size_t)(end - line));
+	else if (request == CONTROL_UPSTREAMS)
+		control_answer_upstreams(control, client);
 	else
-		control_answer_stats(control, client, request);
+		control_answer_report(control, client, request);
 }
 
 static void control_reload_by_signal(struct control *control, int reload_fd)

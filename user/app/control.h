@@ -2,8 +2,9 @@
 /*
  * The control socket: a person's or a script's window into the running
  * daemon. One request of one line per connection (`status`, `stats`, `flows`,
- * `stop`, `stop-flush`, `trace` [ADDRESS], `trace-read`, `top` [N], `reload`),
- * answered by one JSON text. Served on the main thread; only root may connect.
+ * `stop`, `stop-flush`, `trace` [ADDRESS], `trace-read`, `top` [N],
+ * `upstreams`, `reload`), answered by one JSON text. Served on the main
+ * thread; only root may connect.
  */
 #ifndef SOCKSPLICE_CONTROL_H
 #define SOCKSPLICE_CONTROL_H
@@ -27,6 +28,7 @@ enum control_request {
 	CONTROL_STOP_FLUSH,
 	CONTROL_TRACE, /* may be followed by a blank and an address */
 	CONTROL_TRACE_READ,
+	CONTROL_UPSTREAMS,
 	CONTROL_TOP, /* may be followed by a blank and a number */
 	CONTROL_RELOAD,
 	CONTROL_INVALID

@@ -10,7 +10,7 @@
 
 #define SET(object, key, value) json_object_set_new(object, key, json_integer((json_int_t)(value)))
 
-static json_t *control_json_endpoint(const struct endpoint *endpoint)
+json_t *control_json_endpoint(const struct endpoint *endpoint)
 {
 	char text[ADDR_TEXT_BYTES];
 
@@ -74,18 +74,13 @@ json_t *control_json_status(const struct config *config, const struct worker *wo
 	SET(root, "pid", getpid());
 	SET(root, "uptime_seconds", stats->uptime_ns / 1000000000);
 	json_object_set_new(root, "interfaces", control_json_interfaces(worker));
-	json_object_set_new(root, "upstream",
-			    json_pack("{s:s, s:o, s:I, s:I}", "name", config->upstreams[0].name, "server",
-				      control_json_endpoint(&config->upstreams[0].server), "dials",
-				      (json_int_t)stats->bridge.dials, "connects_ok",
-				      (json_int_t)stats->bridge.connects_ok));
 	json_object_set_new(root, "rules",
 			    json_pack("{s:i, s:i}", "count", (int)config->rules.count, "prefixes",
 				      (int)config->rules.prefix_count));
 	json_object_set_new(root, "flows", control_json_flow_counts(stats));
 	json_object_set_new(root, "simd", json_string(stats->simd));
 	json_object_set_new(root, "fallbacks", control_json_fallbacks(worker, stats));
-	observe_json_status(root, config, report);
+	observe_json_status(root, report);
 	return root;
 }
 
@@ -251,6 +246,22 @@ static json_t *control_json_dns(const struct worker_stats *stats)
 	return group;
 }
 
+static json_t *control_json_upstream_pool(const struct worker_upstream_pool *pool)
+{
+	json_t *group = json_object();
+
+	SET(group, "target", pool->target);
+	SET(group, "warm", pool->warm);
+	SET(group, "warming", pool->warming);
+	SET(group, "peak", pool->peak);
+	SET(group, "hits", pool->hits);
+	SET(group, "misses", pool->misses);
+	SET(group, "unfit", pool->unfit);
+	SET(group, "discarded", pool->discarded);
+	SET(group, "aged", pool->aged);
+	return group;
+}
+
 json_t *control_json_stats(struct worker *worker, const struct worker_stats *stats)
 {
 	json_t *root = json_object();
@@ -263,6 +274,7 @@ json_t *control_json_stats(struct worker *worker, const struct worker_stats *sta
 	json_object_set_new(root, "bpf", control_json_bpf(stats));
 	json_object_set_new(root, "splice", control_json_splice(stats));
 	json_object_set_new(root, "bridge", control_json_bridge(stats));
+	json_object_set_new(root, "upstream_pool", control_json_upstream_pool(&stats->upstream_pool));
 	json_object_set_new(root, "uring", control_json_uring(&stats->uring));
 	json_object_set_new(root, "xsk", control_json_xsk(&stats->xsk));
 	json_object_set_new(root, "tap", control_json_tap(&stats->tap));

@@ -28,6 +28,13 @@ static uint32_t flush_ifindex_of(void *ctx, uint16_t port)
 	return 0;
 }
 
+static bool flush_has_uplink(void *ctx, uint32_t ifindex)
+{
+	(void)ctx;
+	(void)ifindex;
+	return true;
+}
+
 static void flush_handover(void *ctx, uint32_t conn, enum flow_report_kind kind)
 {
 	(void)ctx;
@@ -35,14 +42,16 @@ static void flush_handover(void *ctx, uint32_t conn, enum flow_report_kind kind)
 	(void)kind;
 }
 
-static int flush_flows(const struct config *config, struct bpfload *bpf, struct upstream *upstream, uint64_t *flows)
+static int flush_flows(const struct config *config, struct bpfload *bpf, struct upstreams *upstreams, uint64_t *flows)
 {
-	const struct splice_calls calls = {
-		.handover = flush_handover, .port_of = flush_port_of, .ifindex_of = flush_ifindex_of};
+	const struct splice_calls calls = {.handover = flush_handover,
+					   .port_of = flush_port_of,
+					   .ifindex_of = flush_ifindex_of,
+					   .has_uplink = flush_has_uplink};
 	struct splice *splice;
 	struct timespec now;
 	uint64_t now_ns;
-	int err = splice_create(&splice, config, bpf, upstream, &calls);
+	int err = splice_create(&splice, config, bpf, upstreams, &calls);
 
 	if (err)
 		return err;
@@ -59,7 +68,9 @@ static int flush_flows(const struct config *config, struct bpfload *bpf, struct 
 int flush_leftovers(const struct config *config, uint64_t *flows, char *error, uint32_t error_bytes)
 {
 	const struct bpfload_settings settings = {.max_flows = config->tcp.max_flows, .pin = config->bpf_pin};
-	struct upstream upstream;
+	static struct upstreams upstreams;
+	int uplinks[CFG_MAX_PORTS];
+	uint32_t uplink_count;
 	struct bpfload *bpf;
 	int err;
 
@@ -67,22 +78,21 @@ int flush_leftovers(const struct config *config, uint64_t *flows, char *error, u
 	err = bpfload_open(&bpf, &settings, error, error_bytes);
 	if (err)
 		return err;
-	upstream_init(&upstream, config);
-	upstream_find_route(&upstream);
-	err = ports_pool_create(&upstream.ports, config->upstreams[0].ports.first, config->upstreams[0].ports.last,
-				upstream.source_count ? upstream.source_count : 1);
+	uplink_count = bpfload_uplinks(bpf, uplinks, CFG_MAX_PORTS);
+	upstreams_init(&upstreams, config, 0);
+	err = upstreams_open(&upstreams);
 	if (!err)
-		err = flush_flows(config, bpf, &upstream, flows);
+		err = flush_flows(config, bpf, &upstreams, flows);
 	if (err)
 		snprintf(error, error_bytes, "resetting spliced connections: %s", strerror(-err));
-	upstream_release(&upstream);
+	upstreams_release(&upstreams);
 	reserve_release(bpf);
 	for (uint32_t i = 0; i < config->interface_count; i++)
 		bpfload_clear_interface((int)if_nametoindex(config->interfaces[i].name),
 					config->interfaces[i].attach == CONFIG_ATTACH_LOAD);
-	if (upstream.routed)
-		bpfload_clear_interface(upstream.route.ifindex, true);
-	bpfload_remove_leftovers(bpf);
+	for (uint32_t i = 0; i < uplink_count; i++)
+		bpfload_clear_interface(uplinks[i], true);
+	bpfload_remove_leftovers(bpf, config->interfaces[0].attach == CONFIG_ATTACH_EXTERNAL);
 	bpfload_close(bpf, err != 0);
 	return err;
 }

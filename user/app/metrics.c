@@ -19,7 +19,6 @@
 #define METRICS_REQUEST_BYTES 8192
 
 struct metrics {
-	const struct config *config;
 	struct worker *worker;
 	struct observe *observe;
 	struct MHD_Daemon *daemon;
@@ -77,7 +76,7 @@ static enum MHD_Result metrics_answer_text(struct metrics *metrics, struct MHD_C
 
 	if (!stream)
 		return MHD_NO;
-	metrics_text(stream, metrics->config, metrics->worker, metrics_report(metrics));
+	metrics_text(stream, metrics->worker, metrics_report(metrics));
 	if (fclose(stream)) {
 		free(text);
 		return MHD_NO;
@@ -176,11 +175,10 @@ int metrics_listen(struct metrics **out, const struct config *config, char *erro
 	return 0;
 }
 
-int metrics_serve(struct metrics *metrics, const struct config *config, struct worker *worker, struct observe *observe)
+int metrics_serve(struct metrics *metrics, struct worker *worker, struct observe *observe)
 {
 	if (!metrics)
 		return 0;
-	metrics->config = config;
 	metrics->worker = worker;
 	metrics->observe = observe;
 	metrics->daemon = MHD_start_daemon(

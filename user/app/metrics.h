@@ -25,7 +25,7 @@ struct metrics;
 /* Binds the port, so that a start can fail early. *out is NULL when metrics are off. 0 or -errno with `error`. */
 int metrics_listen(struct metrics **out, const struct config *config, char *error, uint32_t error_bytes);
 /* Answers from now on. NULL: does nothing. 0 or -errno. */
-int metrics_serve(struct metrics *metrics, const struct config *config, struct worker *worker, struct observe *observe);
+int metrics_serve(struct metrics *metrics, struct worker *worker, struct observe *observe);
 /* No request is being answered any more when this returns. */
 void metrics_stop(struct metrics *metrics);
 void metrics_destroy(struct metrics *metrics);

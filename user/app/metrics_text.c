@@ -7,6 +7,7 @@
  */
 #include "metrics_text.h"
 
+#include <stddef.h>
 #include <string.h>
 #include <time.h>
 
@@ -130,46 +131,83 @@ static void metrics_upstream_failure(FILE *out, const char *upstream, const char
 	fprintf(out, "\",reason=\"%s\"} %llu\n", reason, (unsigned long long)value);
 }
 
-static bool metrics_is_failure(const char *counter)
+static void metrics_upstream_flows(FILE *out, const struct worker_upstream *row, const char *tier, uint64_t value)
 {
-	static const char *const others[] = {"dials",
-					     "connects_ok",
-					     "upstream_sends",
-					     "receive_arms",
-					     "receive_pauses",
-					     "upstream_send_bytes",
-					     "upstream_receives",
-					     "upstream_receive_bytes",
-					     "receive_no_buffers",
-					     "stale_completions"};
-
-	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
-		if (!strcmp(others[i], counter))
-			return false;
-	return true;
+	fputs("socksplice_upstream_flows{upstream=\"", out);
+	metrics_quote(out, row->name);
+	fprintf(out, "\",tier=\"%s\"} %llu\n", tier, (unsigned long long)value);
 }
 
-static void metrics_text_upstreams(FILE *out, const struct config *config, const struct observe_report *report)
+static void metrics_upstream_failures(FILE *out, const struct worker_upstream *row)
 {
-	const struct bridge_counters *bridge = &report->stats.bridge;
-	const char *name = config->upstreams[0].name;
+	for (uint32_t i = 0; i < UPSTREAM_FAILURE_COUNT; i++)
+		metrics_upstream_failure(out, row->name, upstream_failure_name((enum upstream_failure)i),
+					 row->counters.failed[i]);
+	for (uint32_t i = 0; i < UPSTREAM_REFUSAL_COUNT; i++)
+		metrics_upstream_failure(out, row->name, upstream_refusal_name((enum upstream_refusal)i),
+					 row->counters.refused[i]);
+}
 
-	metrics_family(out, "upstream_usable", "gauge", "1 unless the upstream failed lately or has no route.");
-	for (uint32_t i = 0; i < report->facts.upstream_count; i++)
-		metrics_upstream(out, "upstream_usable", report->facts.upstreams[i].name,
-				 report->facts.upstreams[i].routed &&
-					 !health_upstream_down(&report->facts.upstreams[i]));
-	metrics_family(out, "upstream_dials_total", "counter", "Connections dialled.");
-	metrics_upstream(out, "upstream_dials_total", name, bridge->dials);
-	metrics_family(out, "upstream_granted_total", "counter", "CONNECTs that the upstream granted.");
-	metrics_upstream(out, "upstream_granted_total", name, bridge->connects_ok);
+static void metrics_text_upstreams(FILE *out, const struct observe_report *report)
+{
+	static const struct {
+		const char *name, *help;
+		size_t offset;
+	} counters[] = {
+#define COUNTER(name, help, field) {"upstream_" name, help, offsetof(struct upstream_counters, field)}
+		COUNTER("dials_total", "Connections dialled, those of probes and of the pool among them.", dials),
+		COUNTER("granted_total", "CONNECTs that the upstream granted.", connects_ok),
+		COUNTER("moved_away_total", "Connections that another upstream served after a failure.", moved_away),
+		COUNTER("outages_total", "Times that it was taken out of use.", times_failed),
+		COUNTER("pool_hits_total", "Connections served by a warm one.", pool_hits),
+		COUNTER("pool_misses_total", "Connections that a warm one could have served, had there been one.",
+			pool_misses),
+#undef COUNTER
+	};
+
+	const struct worker_upstream *rows = report->upstreams;
+	/* those of the configuration only: a removed one may have the name of another */
+	uint32_t count = report->facts.upstream_count;
+
+	metrics_family(out, "upstream_usable", "gauge",
+		       "1 unless the upstream has failed, has no route, or its name no address.");
+	for (uint32_t i = 0; i < count; i++)
+		metrics_upstream(out, "upstream_usable", rows[i].name,
+				 !health_upstream_down(&report->facts.upstreams[i]));
+	metrics_family(out, "upstream_flows", "gauge",
+		       "Connections now, by upstream and by who carries their payload.");
+	for (uint32_t i = 0; i < count; i++) {
+		metrics_upstream_flows(out, &rows[i], "spliced", rows[i].spliced);
+		metrics_upstream_flows(out, &rows[i], "relay", rows[i].relaying);
+	}
+	metrics_family(out, "upstream_warm", "gauge", "Warm connections: made and not yet used.");
+	for (uint32_t i = 0; i < count; i++)
+		metrics_upstream(out, "upstream_warm", rows[i].name, rows[i].warm);
+	for (size_t c = 0; c < ARRAY_SIZE(counters); c++) {
+		metrics_family(out, counters[c].name, "counter", counters[c].help);
+		for (uint32_t i = 0; i < count; i++)
+			metrics_upstream(out, counters[c].name, rows[i].name,
+					 *(const uint64_t *)((const char *)&rows[i].counters + counters[c].offset));
+	}
 	metrics_family(out, "upstream_failures_total", "counter",
-		       "Dials, handshakes, CONNECTs and connections that failed, by reason.");
-#define X(counter)                                                                                                     \
-	if (metrics_is_failure(#counter))                                                                              \
-		metrics_upstream_failure(out, name, #counter, bridge->counter);
-	BRIDGE_COUNTERS(X)
-#undef X
+		       "Dials, handshakes and CONNECTs that failed, by reason.");
+	for (uint32_t i = 0; i < count; i++)
+		metrics_upstream_failures(out, &rows[i]);
+}
+
+/* Failures that no upstream is named with. */
+static void metrics_text_dials(FILE *out, const struct bridge_counters *bridge)
+{
+	metrics_family(out, "not_dialled_total", "counter",
+		       "Connections that failed for want of something here, by reason.");
+	metrics_labelled(out, "not_dialled_total", "reason", "dial_no_descriptor", bridge->dial_no_descriptor);
+	metrics_labelled(out, "not_dialled_total", "reason", "dial_no_slot", bridge->dial_no_slot);
+	metrics_labelled(out, "not_dialled_total", "reason", "dial_no_frame", bridge->dial_no_frame);
+	metrics_labelled(out, "not_dialled_total", "reason", "no_upstream", bridge->no_upstream);
+	metrics_one(out, "dialled_again_total", "counter",
+		    "Connections that another address or upstream served after a failure.", bridge->dialled_again);
+	metrics_one(out, "upstream_resets_total", "counter", "Relayed connections that an upstream reset.",
+		    bridge->upstream_resets);
 }
 
 /* --- packets --- */
@@ -293,13 +331,14 @@ static void metrics_text_interfaces(FILE *out, struct worker *worker, const stru
 	}
 }
 
-void metrics_text(FILE *out, const struct config *config, struct worker *worker, const struct observe_report *report)
+void metrics_text(FILE *out, struct worker *worker, const struct observe_report *report)
 {
 	metrics_text_self(out, report);
 	if (!report->facts.answers)
 		return;
 	metrics_text_flows(out, &report->stats);
-	metrics_text_upstreams(out, config, report);
+	metrics_text_upstreams(out, report);
+	metrics_text_dials(out, &report->stats.bridge);
 	metrics_text_packets(out, &report->stats);
 	metrics_text_limits(out, &report->stats, worker_record(worker));
 	metrics_text_dns(out, &report->stats);

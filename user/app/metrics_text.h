@@ -10,6 +10,6 @@
 #include "worker.h"
 
 /* Prometheus text format 0.0.4. When the data path does not answer, only what is known without it. */
-void metrics_text(FILE *out, const struct config *config, struct worker *worker, const struct observe_report *report);
+void metrics_text(FILE *out, struct worker *worker, const struct observe_report *report);
 
 #endif

@@ -21,7 +21,6 @@ struct observe_sample {
 };
 
 struct observe {
-	const struct config *config;
 	struct worker *worker;
 	pthread_t thread;
 	pthread_mutex_t lock; /* of all below */
@@ -60,22 +59,23 @@ static void observe_sum(const struct worker_stats *stats, uint64_t now_ns, struc
 
 /* --- facts --- */
 
-static void observe_upstream(const struct worker_stats *stats, const char *name, uint64_t now_ns,
-			     struct health_upstream *out)
+void observe_upstream(const struct worker_upstream *row, uint64_t now_ns, struct health_upstream *out)
 {
-	const struct bridge_health *health = &stats->health;
-
 	*out = (struct health_upstream){
-		.routed = stats->routed,
-		.answered = health->answered_ns,
-		.failures = health->failures,
-		.failed_age = now_ns > health->failed_ns ? now_ns - health->failed_ns : 0,
-		.failure = health->failure,
-		.refusals = health->refusals,
-		.answered_age = now_ns > health->answered_ns ? now_ns - health->answered_ns : 0,
-		.refusal = health->refusal,
+		/* a name that is being asked for, as after the start, is no news yet, nor is the way to it */
+		.routed = row->routed || !row->resolved,
+		.unresolved = row->unresolvable,
+		.failed = row->failed,
+		.standby = !row->weight,
+		.answered = row->answered_ns,
+		.failures = row->failures,
+		.failed_age = now_ns > row->fault_ns ? now_ns - row->fault_ns : 0,
+		.failure = row->fault,
+		.refusals = row->refusals,
+		.answered_age = now_ns > row->answered_ns ? now_ns - row->answered_ns : 0,
+		.refusal = row->refusal,
 	};
-	snprintf(out->name, sizeof(out->name), "%s", name);
+	memcpy(out->name, row->name, sizeof(out->name));
 }
 
 static void observe_add_link(struct health_facts *facts, const char *name, bool uplink)
@@ -87,15 +87,30 @@ static void observe_add_link(struct health_facts *facts, const char *name, bool 
 	link->uplink = uplink;
 }
 
-static void observe_gather(const struct observe *observe, const struct worker_stats *stats, uint64_t now_ns,
-			   struct health_facts *facts)
+/* Each once: several upstreams may share one. */
+static void observe_add_uplink(struct health_facts *facts, const struct worker_upstream *row)
 {
+	if (!row->uplink[0] || row->local)
+		return;
+	for (uint32_t i = 0; i < facts->link_count; i++)
+		if (facts->links[i].uplink && !strcmp(facts->links[i].name, row->uplink))
+			return;
+	observe_add_link(facts, row->uplink, true);
+}
+
+static void observe_gather(const struct observe *observe, struct observe_report *report)
+{
+	const struct worker_stats *stats = &report->stats;
+	struct health_facts *facts = &report->facts;
+
 	for (uint32_t i = 0; i < worker_port_count(observe->worker); i++)
 		observe_add_link(facts, worker_port(observe->worker, i)->name, false);
-	if (stats->uplink[0])
-		observe_add_link(facts, stats->uplink, true);
-	observe_upstream(stats, observe->config->upstreams[0].name, now_ns, &facts->upstreams[0]);
-	facts->upstream_count = 1;
+	for (uint32_t i = 0; i < report->upstream_count && facts->upstream_count < CONFIG_MAX_UPSTREAMS; i++) {
+		if (!report->upstreams[i].present)
+			continue;
+		observe_add_uplink(facts, &report->upstreams[i]);
+		observe_upstream(&report->upstreams[i], report->now_ns, &facts->upstreams[facts->upstream_count++]);
+	}
 	facts->frames_free = stats->frames.pool;
 	facts->frames_total = stats->frames.total;
 	facts->entries_in_use = stats->splice_gauges.in_use;
@@ -142,12 +157,16 @@ static void observe_compare(const struct observe *observe, const struct observe_
 static void observe_fill(struct observe *observe, struct observe_report *out, bool keep)
 {
 	struct observe_sample sample;
+	int upstreams;
 
 	memset(out, 0, sizeof(*out));
 	out->facts.answers = !worker_read_stats(observe->worker, &out->stats);
+	upstreams = out->facts.answers ? worker_read_upstreams(observe->worker, out->upstreams) : 0;
+	out->facts.answers = out->facts.answers && upstreams >= 0;
+	out->upstream_count = upstreams > 0 ? (uint32_t)upstreams : 0;
 	out->now_ns = observe_now_ns();
 	if (out->facts.answers) {
-		observe_gather(observe, &out->stats, out->now_ns, &out->facts);
+		observe_gather(observe, out);
 		observe_sum(&out->stats, out->now_ns, &sample);
 		pthread_mutex_lock(&observe->lock);
 		observe_compare(observe, &sample, out);
@@ -206,7 +225,7 @@ static void *observe_run(void *arg)
 	return NULL;
 }
 
-int observe_create(struct observe **out, const struct config *config, struct worker *worker)
+int observe_create(struct observe **out, struct worker *worker)
 {
 	struct observe *observe = calloc(1, sizeof(*observe));
 	pthread_condattr_t attr;
@@ -214,7 +233,6 @@ int observe_create(struct observe **out, const struct config *config, struct wor
 
 	if (!observe)
 		return -ENOMEM;
-	observe->config = config;
 	observe->worker = worker;
 	pthread_mutex_init(&observe->lock, NULL);
 	pthread_condattr_init(&attr);

@@ -28,16 +28,20 @@ struct observe_rates {
 };
 
 struct observe_report {
-	struct worker_stats stats; /* of now; all zero when the data path does not answer */
+	struct worker_stats stats;                         /* of now; all zero when the data path does not answer */
+	struct worker_upstream upstreams[UPSTREAMS_SLOTS]; /* the first are those of facts.upstreams */
+	uint32_t upstream_count;
 	struct observe_rates rates;
 	struct health_facts facts;
 	struct health_verdict health;
 	uint64_t now_ns; /* CLOCK_MONOTONIC */
 };
 
-/* `config` and `worker` must outlive it. 0 or -errno. */
-int observe_create(struct observe **out, const struct config *config, struct worker *worker);
+/* `worker` must outlive it. 0 or -errno. */
+int observe_create(struct observe **out, struct worker *worker);
 void observe_destroy(struct observe *observe);
+/* What one upstream's row says about its health. */
+void observe_upstream(const struct worker_upstream *row, uint64_t now_ns, struct health_upstream *out);
 /* Asks the data path now; takes up to 2 s when that does not answer. From any thread. */
 void observe_read(struct observe *observe, struct observe_report *out);
 

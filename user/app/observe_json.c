@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "addr_text.h"
+#include "control_json.h"
 #include "logsink.h"
 #include "record.h"
 
@@ -20,22 +20,30 @@ static const char *observe_json_state(enum health_state state)
 	return names[state];
 }
 
-static json_t *observe_json_upstream(const struct config_upstream *settings, const struct health_upstream *health)
+static json_t *observe_json_upstream(const struct worker_upstream *row, uint64_t now_ns)
 {
-	char server[ADDR_TEXT_BYTES];
-	json_t *row;
+	struct health_upstream health;
+	json_t *object = json_object();
 
-	addr_text_endpoint(&settings->server, server);
-	row = json_pack("{s:s, s:s, s:b, s:b, s:i, s:i}", "name", settings->name, "server", server, "usable",
-			health->routed && !health_upstream_down(health), "answered", health->answered, "failures",
-			(int)health->failures, "refusals", (int)health->refusals);
-	if (health->answered)
-		SET(row, "answered_seconds_ago", health->answered_age / SECOND);
-	if (health->failure) {
-		json_object_set_new(row, "last_failure", json_string(health_failure_text(health->failure)));
-		SET(row, "failed_seconds_ago", health->failed_age / SECOND);
+	observe_upstream(row, now_ns, &health);
+	json_object_set_new(object, "name", json_string(row->name));
+	json_object_set_new(object, "server", control_json_server(row));
+	json_object_set_new(object, "state", json_string(row->state));
+	json_object_set_new(object, "usable", json_boolean(row->present && !health_upstream_down(&health)));
+	json_object_set_new(object, "answered", json_boolean(health.answered));
+	SET(object, "weight", row->weight);
+	SET(object, "flows", row->spliced + row->relaying);
+	SET(object, "dials", row->counters.dials);
+	SET(object, "connects_ok", row->counters.connects_ok);
+	SET(object, "failures", health.failures);
+	SET(object, "refusals", health.refusals);
+	if (health.answered)
+		SET(object, "answered_seconds_ago", health.answered_age / SECOND);
+	if (health.failure) {
+		json_object_set_new(object, "last_failure", json_string(health_failure_text(health.failure)));
+		SET(object, "failed_seconds_ago", health.failed_age / SECOND);
 	}
-	return row;
+	return object;
 }
 
 static json_t *observe_json_rates(const struct observe_rates *rates)
@@ -72,13 +80,12 @@ static json_t *observe_json_problems(uint64_t now_ns)
 	return list;
 }
 
-void observe_json_status(json_t *root, const struct config *config, const struct observe_report *report)
+void observe_json_status(json_t *root, const struct observe_report *report)
 {
 	json_t *upstreams = json_array(), *links = json_array();
 
-	for (uint32_t i = 0; i < report->facts.upstream_count; i++)
-		json_array_append_new(upstreams,
-				      observe_json_upstream(&config->upstreams[i], &report->facts.upstreams[i]));
+	for (uint32_t i = 0; i < report->upstream_count; i++)
+		json_array_append_new(upstreams, observe_json_upstream(&report->upstreams[i], report->now_ns));
 	for (uint32_t i = 0; i < report->facts.link_count; i++) {
 		const struct health_link *link = &report->facts.links[i];
 

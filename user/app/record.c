@@ -97,7 +97,7 @@ size_t record_format(const struct flow_record *flow, uint64_t ended_ms, char lin
 	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &utc);
 	addr_text_endpoint(&flow->client, client);
 	addr_text_endpoint(&flow->destination, destination);
-	record_escape(flow->upstream, upstream);
+	record_escape(flow->upstream[0] ? flow->upstream : "-", upstream);
 	used = snprintf(line, RECORD_LINE_BYTES,
 			"{\"time\":\"%s.%03uZ\",\"client\":\"%s\",\"destination\":\"%s\",\"upstream\":\"%s\","
 			"\"tier\":\"%s\",\"bytes_from_client\":%llu,\"bytes_to_client\":%llu,"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Everything that can fail comes first: reading and checking the file, fitting
- * its rules to the upstreams that run, compiling them. Then the data path takes
- * the change over in one step. Keys that take a restart are told and left
+ * Everything that can fail comes first: reading and checking the file,
+ * compiling its rules, memory for new upstreams. Then the data path takes the
+ * change over in one step. Keys that take a restart are told and left
  * alone, in the settings in force too, so that the next reload tells them again.
  */
 #include "reload.h"
@@ -18,7 +18,6 @@
 #include "domains.h"
 #include "log.h"
 #include "rules.h"
-#include "upstream.h"
 #include "worker.h"
 
 #define RELOAD_EXIT_FAILED 1
@@ -43,20 +42,17 @@ static void reload_note_key(void *ctx, const char *key, bool live)
 {
 	struct reload *reload = ctx;
 
-	if (!strcmp(key, "upstreams"))
-		live = upstream_reload(reload->running, &reload->wanted);
 	json_array_append_new(live ? reload->applied : reload->needs_restart, json_string(key));
 }
 
-/* Rules name upstreams of the new file; in force are those of the old one. */
-static int reload_fit_rules(struct reload *reload)
+/* What the file allows and this daemon cannot do before a restart. */
+static int reload_check_rules(struct reload *reload)
 {
 	const struct config *running = reload->running;
-	struct config *wanted = &reload->wanted;
+	const struct config *wanted = &reload->wanted;
 
 	for (uint32_t i = 0; i < wanted->rules.count; i++) {
-		struct config_rule *rule = &wanted->rules.rules[i];
-		uint32_t at = 0;
+		const struct config_rule *rule = &wanted->rules.rules[i];
 
 		if (!running->performance.enable_ebpf &&
 		    (rule->action == CONFIG_RULE_DIRECT ||
@@ -67,25 +63,14 @@ static int reload_fit_rules(struct reload *reload)
 				 i + 1);
 			return -EINVAL;
 		}
-		if (rule->upstream < 0)
-			continue;
-		while (at < running->upstream_count &&
-		       strcmp(running->upstreams[at].name, wanted->upstreams[rule->upstream].name) != 0)
-			at++;
-		if (at == running->upstream_count) {
-			snprintf(reload->error.text, sizeof(reload->error.text),
-				 "rules: number %u names upstream \"%s\", which is new and needs a restart", i + 1,
-				 wanted->upstreams[rule->upstream].name);
-			return -EINVAL;
-		}
-		rule->upstream = (int32_t)at;
 	}
 	return 0;
 }
 
 static int reload_hand_over(struct reload *reload, struct worker *worker)
 {
-	struct worker_change change = {.tcp = reload->wanted.tcp, .on_down = reload->wanted.on_down};
+	struct worker_change change = {
+		.tcp = reload->wanted.tcp, .on_down = reload->wanted.on_down, .config = &reload->wanted};
 	struct rules_set *rules = NULL;
 	struct domains *domains = NULL;
 	int err = reload->wanted.rules.count ? rules_compile(&rules, &reload->wanted.rules) : 0;
@@ -99,12 +84,11 @@ static int reload_hand_over(struct reload *reload, struct worker *worker)
 	}
 	change.rules = rules;
 	change.domains = domains;
-	err = worker_apply(worker, &change);
-	if (!err)
-		return 0;
-	rules_free(rules);
-	domains_free(domains);
-	snprintf(reload->error.text, sizeof(reload->error.text), "the data path does not answer; nothing is changed");
+	err = worker_apply(worker, &change, reload->error.text, sizeof(reload->error.text));
+	if (err) {
+		rules_free(rules);
+		domains_free(domains);
+	}
 	return err;
 }
 
@@ -116,6 +100,10 @@ static void reload_keep(struct reload *reload)
 
 	running->rules = reload->wanted.rules;
 	reload->wanted.rules = before;
+	memcpy(running->upstreams, reload->wanted.upstreams, sizeof(running->upstreams));
+	running->upstream_count = reload->wanted.upstream_count;
+	running->performance.enable_connection_pool = reload->wanted.performance.enable_connection_pool;
+	running->performance.connection_pool_size = reload->wanted.performance.connection_pool_size;
 	running->on_down = reload->wanted.on_down;
 	running->log_level = reload->wanted.log_level;
 	log_set_level((enum log_level)running->log_level);
@@ -164,7 +152,7 @@ json_t *reload_apply(struct config *running, const char *path, struct worker *wo
 	reload->needs_restart = json_array();
 	err = config_load(path, &reload->wanted, &reload->error);
 	if (!err)
-		err = reload_fit_rules(reload);
+		err = reload_check_rules(reload);
 	if (!err) {
 		config_diff(running, &reload->wanted, reload_note_key, reload);
 		exit_code = RELOAD_EXIT_FAILED;

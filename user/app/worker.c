@@ -212,10 +212,13 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 		.bpf = worker->bpf,
 		.buffer_bytes = {worker_buffer_bytes(worker, mtu - TCP_IPV4_HEADER_BYTES - TCP_TIMESTAMP_BYTES),
 				 worker_buffer_bytes(worker, mtu - TCP_IPV6_HEADER_BYTES - TCP_TIMESTAMP_BYTES)},
+		.now_ns = worker->started_ns,
 		.ctx = worker,
+		.uplinks_changed = worker_follow_uplinks,
 		.flush_transmissions = worker_flush,
 		.port_of = worker_port_of,
 		.ifindex_of = worker_ifindex_of,
+		.has_uplink = worker_has_uplink,
 	};
 	/* for tests of the path that kernels before 6.10 take */
 	bool allow_bundle = !getenv("SOCKSPLICE_NO_RECV_BUNDLE");
@@ -233,8 +236,6 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	if (err)
 		return worker_fail(error, error_bytes, err,
 				   "io_uring (is it forbidden by kernel.io_uring_disabled or seccomp?)", "");
-	reserve_take(worker->bpf, config->upstreams[0].ports.first, config->upstreams[0].ports.last,
-		     worker->started_ns);
 	faults_read(&settings.faults, worker->started_ns);
 	err = worker_create_dns(worker, error, error_bytes);
 	if (err)
@@ -243,6 +244,9 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	err = bridge_create(&worker->bridge, &settings);
 	if (err)
 		return worker_fail(error, error_bytes, err, "connection table and receive buffers", "");
+	worker_reserve_ports(worker);
+	/* its thread begins here, where none is pinned to a CPU yet */
+	worker->resolver_fd = bridge_resolver_fd(worker->bridge);
 	err = worker_create_stack(worker);
 	if (err)
 		return worker_fail(error, error_bytes, err, "flow table (tcp.max-flows)", "");
@@ -304,7 +308,7 @@ int worker_create(struct worker **out, struct config *config, char *error, uint3
 	if (!worker)
 		return worker_fail(error, error_bytes, err, "worker", "");
 	worker->config = config;
-	worker->netlink_fd = -1;
+	worker->netlink_fd = worker->resolver_fd = -1;
 	worker->mailbox.wake_fd = -1;
 	worker->started_ns = worker_now_ns();
 	csum_select(config->performance.enable_simd);
@@ -341,9 +345,10 @@ int worker_start(struct worker *worker, char *error, uint32_t error_bytes)
 	for (uint32_t i = 0; i < worker->socket_count; i++)
 		xsk_refill(&worker->sockets[i], 0);
 	/* the guard of the uplink before the first packet of a client */
-	err = worker_attach_uplink(worker, error, error_bytes);
+	err = worker_attach_uplinks(worker, error, error_bytes);
 	if (err)
 		return err;
+	worker_attach_inherited(worker);
 	err = pthread_create(&worker->thread, NULL, worker_run, worker);
 	if (err)
 		return worker_fail(error, error_bytes, -err, "starting the data-path thread", "");
@@ -353,17 +358,18 @@ int worker_start(struct worker *worker, char *error, uint32_t error_bytes)
 	if (err)
 		worker_stop(worker, false);
 	else
-		bpfload_remove_leftovers(worker->bpf);
+		bpfload_remove_leftovers(worker->bpf, worker->ports[0].adopted);
 	return err;
 }
 
-int worker_apply(struct worker *worker, const struct worker_change *change)
+int worker_apply(struct worker *worker, const struct worker_change *change, char *error, uint32_t error_bytes)
 {
 	bool ebpf = worker->config->performance.enable_ebpf;
 	int err;
 
 	/* user space first: what the kernel still judges by the old set finds it there too (bridge_rules.c) */
-	err = worker_ask_apply(worker, change);
+	snprintf(error, error_bytes, "the data path does not answer; nothing is changed");
+	err = worker_ask_apply(worker, change, error, error_bytes);
 	if (err)
 		return err;
 	rulemap_set_on_down(&worker->rulemap,

@@ -68,6 +68,12 @@ struct worker_tap {
 	uint64_t rx_packets, rx_bytes, rx_truncated, rx_no_frame, rx_errors, tx_packets, tx_writes, tx_errors;
 };
 
+/* The warm connections of all upstreams. */
+struct worker_upstream_pool {
+	uint32_t target, warm, warming, peak;
+	uint64_t hits, misses, unfit, discarded, aged;
+};
+
 struct worker_stats {
 	uint64_t uptime_ns;
 	struct worker_frames frames;
@@ -82,12 +88,38 @@ struct worker_stats {
 	struct splice_gauges splice_gauges;
 	struct dns_counters dns; /* zero without mapped DNS, as the next */
 	struct dns_gauges dns_gauges;
+	struct worker_upstream_pool upstream_pool;
 	uint64_t bpf[PACKET_COUNTER_COUNT];
 	struct worker_batch batch;
-	struct bridge_health health;
-	char uplink[IFNAMSIZ]; /* empty: none was found */
-	bool routed;           /* there is a way to the upstream */
-	const char *simd;      /* name of the checksum routine in use */
+	const char *simd; /* name of the checksum routine in use */
+};
+
+/* One upstream, as `socksplice upstreams` shows it. */
+struct worker_upstream {
+	char name[64];
+	char host[CONFIG_MAX_HOST + 1]; /* empty: given by address */
+	struct endpoint server;         /* as it is dialled now; zero while the name is not resolved */
+	const char *state;              /* static */
+	uint64_t until_ns;              /* failed: from now to the next probe */
+	uint32_t weight, mark, addresses;
+	uint32_t spliced, relaying, dialing;
+	uint32_t pool_target, warm, warming;
+	struct upstream_counters counters;
+	struct upstream_latency dial, handshake;
+	uint32_t ports_total, ports_in_use;
+	uint64_t ports_exhausted;
+	char uplink[IFNAMSIZ]; /* where the last way led; empty: none was found yet */
+	bool routed;           /* there is a way now */
+	bool local;            /* on this machine */
+	bool present;          /* in the configuration */
+	bool resolved;         /* an address is known */
+	bool unresolvable;     /* its name was asked for in vain */
+	bool failed;           /* out of use until a probe succeeds */
+	uint32_t failures;     /* dials and handshakes in a row */
+	/* see struct upstream */
+	uint64_t answered_ns, fault_ns;
+	const char *fault, *refusal;
+	uint32_t refusals;
 };
 
 /* Slots looked at per question about rates. */
@@ -138,6 +170,9 @@ int worker_read_stats(struct worker *worker, struct worker_stats *out);
  */
 int worker_read_flows(struct worker *worker, uint32_t *cursor, struct worker_flow_row *rows, uint32_t max);
 
+/* All upstreams, at most UPSTREAMS_SLOTS rows; how many, or -ETIMEDOUT. */
+int worker_read_upstreams(struct worker *worker, struct worker_upstream *rows);
+
 /*
  * The same for rates, which is much less work: flows without traffic are left out. `max` is at least
  * WORKER_RATES_PER_READ.
@@ -152,13 +187,16 @@ struct worker_change {
 	enum config_on_down on_down;
 	struct rules_set *rules; /* the worker's own once it is applied, as are `domains`; NULL: no rules */
 	struct domains *domains;
+	/* its upstreams and the settings of their pools, see upstreams_reload(); not needed afterwards */
+	const struct config *config;
 };
 
 /*
  * All of `change` is in force when this returns 0, in user space and in the kernel, and no packet is judged by the old
- * rules any more. -ETIMEDOUT: nothing is changed. One caller at a time.
+ * rules any more. -errno with `error` for a person, and nothing is changed; -ETIMEDOUT: the thread does not answer. One
+ * caller at a time.
  */
-int worker_apply(struct worker *worker, const struct worker_change *change);
+int worker_apply(struct worker *worker, const struct worker_change *change, char *error, uint32_t error_bytes);
 
 /* The next new connection (of `client`, if not NULL) is recorded; then what is there so far. 0 or -ETIMEDOUT. */
 int worker_trace_arm(struct worker *worker, const struct addr *client);

@@ -91,18 +91,16 @@ void worker_update_topology(struct worker *worker)
 static void worker_follow_network(struct worker *worker)
 {
 	struct route_changes changes;
-	char error[256];
 
 	route_drain_monitor(worker->netlink_fd, &changes);
 	if (changes.links || changes.addresses)
 		worker_update_topology(worker);
-	if ((changes.links || changes.addresses || changes.routes) && bridge_update_routes(worker->bridge) &&
-	    worker_attach_uplink(worker, error, sizeof(error)))
-		log_warn("%s", error);
+	if ((changes.links || changes.addresses || changes.routes) && bridge_update_routes(worker->bridge))
+		worker_follow_uplinks(worker);
 	if (changes.links) {
 		for (uint32_t i = 0; i < worker->port_count; i++)
 			worker_tell_port(worker, i);
-		worker_tell_uplink(worker);
+		worker_tell_uplinks(worker);
 	}
 	if (changes.neighbours)
 		bridge_update_next_hop(worker->bridge);
@@ -125,6 +123,18 @@ static void worker_watch_all(struct worker *worker)
 	worker_watch(worker, WORKER_OP_NETLINK, 0, worker->netlink_fd);
 	if (worker->dns)
 		worker_watch(worker, WORKER_OP_DNS, 0, dns_service_fd(worker->dns));
+	if (worker->resolver_fd >= 0)
+		worker_watch(worker, WORKER_OP_RESOLVER, 0, worker->resolver_fd);
+}
+
+void worker_watch_resolver(struct worker *worker)
+{
+	int fd = bridge_resolver_fd(worker->bridge);
+
+	if (fd < 0 || worker->resolver_fd >= 0)
+		return;
+	worker->resolver_fd = fd;
+	worker_watch(worker, WORKER_OP_RESOLVER, 0, fd);
 }
 
 uint32_t worker_batch_limit(const struct worker *worker)
@@ -216,6 +226,10 @@ static void worker_own_completion(struct worker *worker, union uring_word word, 
 	case WORKER_OP_DNS:
 		dns_service_wake(worker->dns, worker->now_ns);
 		fd = dns_service_fd(worker->dns);
+		break;
+	case WORKER_OP_RESOLVER:
+		bridge_resolved(worker->bridge);
+		fd = worker->resolver_fd;
 		break;
 	default:
 		return;

@@ -19,6 +19,7 @@
 #include "hook.h"
 #include "log.h"
 #include "netdev.h"
+#include "reserve.h"
 
 /* Of all frames, at most this share waits in fill rings for packets of clients. */
 #define WORKER_FILL_SHARE 4
@@ -287,11 +288,20 @@ static bool worker_takes_xdp(int ifindex, const struct topo_interface *topo)
 	return !topo->is_virtual;
 }
 
+static bool worker_is_uplink(const struct worker *worker, int ifindex)
+{
+	const struct upstreams *upstreams = bridge_upstreams(worker->bridge);
+
+	for (uint32_t i = 0; i < upstreams->used; i++)
+		if (upstreams->list[i].routed && upstreams->list[i].route.ifindex == ifindex)
+			return true;
+	return false;
+}
+
 int worker_tell_port(struct worker *worker, uint32_t index)
 {
 	const struct worker_port *port = &worker->ports[index];
 	struct bpf_port out = {.queues = port->queues, .flags = CFG_PORT_LAN, .tap_slot = index};
-	const struct upstream *upstream = bridge_upstream(worker->bridge);
 	int err;
 
 	if (port->hook == CONFIG_HOOK_TC)
@@ -300,7 +310,7 @@ int worker_tell_port(struct worker *worker, uint32_t index)
 		out.first_slot = worker->first_socket[index];
 	if (worker->topo[index].is_virtual)
 		out.flags |= CFG_PORT_VIRTUAL;
-	if (upstream->routed && upstream->route.ifindex == port->ifindex)
+	if (worker_is_uplink(worker, port->ifindex))
 		out.flags |= CFG_PORT_UPLINK;
 	err = bpfload_set_port(worker->bpf, port->ifindex, &out);
 	return err ? err
@@ -316,22 +326,30 @@ static bool worker_is_lan(const struct worker *worker, int ifindex)
 	return false;
 }
 
-int worker_tell_uplink(struct worker *worker)
+static int worker_tell_uplink(struct worker *worker, int ifindex)
 {
-	const struct upstream *upstream = bridge_upstream(worker->bridge);
 	struct bpf_port out = {.flags = CFG_PORT_UPLINK};
 	struct topo_interface topo;
+	char name[IFNAMSIZ];
 	int err;
 
-	if (!upstream->routed || upstream->route.local || worker_is_lan(worker, upstream->route.ifindex))
+	if (worker_is_lan(worker, ifindex))
 		return 0;
-	err = topo_read_interface(upstream->ifname, &topo);
+	if (!if_indextoname((unsigned int)ifindex, name))
+		return -ENODEV;
+	err = topo_read_interface(name, &topo);
 	if (err)
 		return err;
 	if (topo.is_virtual)
 		out.flags |= CFG_PORT_VIRTUAL;
 	err = bpfload_set_port(worker->bpf, topo.ifindex, &out);
 	return err ? err : bpfload_set_device(worker->bpf, topo.ifindex, worker_takes_xdp(topo.ifindex, &topo));
+}
+
+void worker_tell_uplinks(struct worker *worker)
+{
+	for (uint32_t i = 0; i < worker->uplink_count; i++)
+		worker_tell_uplink(worker, worker->uplinks[i]);
 }
 
 /* --- attaching --- */
@@ -378,35 +396,107 @@ int worker_attach_port(struct worker *worker, uint32_t index, char *error, uint3
 	return err;
 }
 
-int worker_attach_uplink(struct worker *worker, char *error, uint32_t error_bytes)
+bool worker_has_uplink(void *ctx, uint32_t ifindex)
 {
-	const struct upstream *upstream = bridge_upstream(worker->bridge);
+	const struct worker *worker = ctx;
+
+	for (uint32_t i = 0; i < worker->uplink_count; i++)
+		if ((uint32_t)worker->uplinks[i] == ifindex)
+			return true;
+	return false;
+}
+
+/* What an uplink has that clients do not come by: the ingress program, and XDP if it takes that. */
+static int worker_attach_ingress(struct worker *worker, int ifindex, const char *name, char *error,
+				 uint32_t error_bytes)
+{
 	struct topo_interface topo;
+	char why[256];
+	int err = bpfload_attach_tc(worker->bpf, ifindex, name, BPFLOAD_INGRESS, error, error_bytes);
+
+	if (err || topo_read_interface(name, &topo))
+		return err;
+	if (!hook_wants_xdp_uplink(worker->config, &topo))
+		bpfload_clear_xdp(ifindex);
+	/* not needed: tc does the same, more slowly */
+	else if (bpfload_attach(worker->bpf, ifindex, name, false, why, sizeof(why)))
+		log_info("uplink %s: no XDP there, tc does its work: %s", name, why);
+	return 0;
+}
+
+static int worker_attach_uplink(struct worker *worker, int ifindex, char *error, uint32_t error_bytes)
+{
+	char name[IFNAMSIZ];
 	int err;
 
-	if (!upstream->routed || upstream->route.local || upstream->route.ifindex == worker->uplink_ifindex)
+	/* one that is gone has nothing to attach to */
+	if (worker_has_uplink(worker, (uint32_t)ifindex) || !if_indextoname((unsigned int)ifindex, name))
 		return 0;
-	err = bpfload_attach_tc(worker->bpf, upstream->route.ifindex, upstream->ifname, BPFLOAD_EGRESS, error,
-				error_bytes);
-	if (!err && !worker_is_lan(worker, upstream->route.ifindex)) {
-		err = bpfload_attach_tc(worker->bpf, upstream->route.ifindex, upstream->ifname, BPFLOAD_INGRESS, error,
-					error_bytes);
-		if (!err && !topo_read_interface(upstream->ifname, &topo) &&
-		    !hook_wants_xdp_uplink(worker->config, &topo)) {
-			bpfload_clear_xdp(topo.ifindex);
-		} else if (!err && !topo_read_interface(upstream->ifname, &topo)) {
-			char why[256];
-
-			/* not needed: tc does the same, more slowly */
-			if (bpfload_attach(worker->bpf, topo.ifindex, topo.name, false, why, sizeof(why)))
-				log_info("uplink %s: no XDP there, tc does its work: %s", topo.name, why);
-		}
+	if (worker->uplink_count == WORKER_MAX_UPLINKS) {
+		snprintf(error, error_bytes, "uplink %s: more than %d uplinks in the life of one daemon; restart it",
+			 name, WORKER_MAX_UPLINKS);
+		return -E2BIG;
 	}
-	if (!err)
-		err = worker_tell_uplink(worker);
+	err = bpfload_attach_tc(worker->bpf, ifindex, name, BPFLOAD_EGRESS, error, error_bytes);
+	if (!err && !worker_is_lan(worker, ifindex))
+		err = worker_attach_ingress(worker, ifindex, name, error, error_bytes);
 	if (err)
 		return err;
-	worker->uplink_ifindex = upstream->route.ifindex;
-	log_info("uplink %s: programs by %s", upstream->ifname, bpfload_tc_kind(worker->bpf));
+	err = worker_tell_uplink(worker, ifindex);
+	if (err)
+		return worker_fail(error, error_bytes, err, "telling the programs of uplink", name);
+	worker->uplinks[worker->uplink_count++] = ifindex;
+	log_info("uplink %s: programs by %s", name, bpfload_tc_kind(worker->bpf));
 	return 0;
+}
+
+int worker_attach_uplinks(struct worker *worker, char *error, uint32_t error_bytes)
+{
+	const struct upstreams *upstreams = bridge_upstreams(worker->bridge);
+	char later[256] = "";
+	int err = 0;
+
+	for (uint32_t i = 0; i < upstreams->used; i++) {
+		const struct upstream *upstream = &upstreams->list[i];
+		int one;
+
+		if (!upstream->routed || upstream->route.local)
+			continue;
+		one = worker_attach_uplink(worker, upstream->route.ifindex, err ? later : error,
+					   err ? sizeof(later) : error_bytes);
+		err = err ? err : one;
+	}
+	return err;
+}
+
+void worker_attach_inherited(struct worker *worker)
+{
+	uint32_t ifindexes[WORKER_MAX_UPLINKS];
+	uint32_t count = splice_inherited_uplinks(bridge_splice(worker->bridge), ifindexes, WORKER_MAX_UPLINKS);
+	char error[256];
+
+	for (uint32_t i = 0; i < count; i++)
+		if (worker_attach_uplink(worker, (int)ifindexes[i], error, sizeof(error)))
+			log_warn("%s; connections of an earlier daemon by it will end", error);
+}
+
+void worker_follow_uplinks(void *ctx)
+{
+	struct worker *worker = ctx;
+	char error[256];
+
+	if (worker_attach_uplinks(worker, error, sizeof(error)))
+		log_warn("%s", error);
+	/* an interface of clients may have become an uplink too */
+	for (uint32_t i = 0; i < worker->port_count; i++)
+		worker_tell_port(worker, i);
+}
+
+void worker_reserve_ports(struct worker *worker)
+{
+	struct ports_set ports, foreign;
+
+	upstreams_ports(bridge_upstreams(worker->bridge), &ports);
+	splice_foreign_ports(bridge_splice(worker->bridge), &foreign);
+	reserve_take(worker->bpf, &ports, &foreign, worker->started_ns);
 }

@@ -15,11 +15,21 @@
 
 #define WORKER_MAX_SOCKETS CFG_MAX_QUEUES
 #define WORKER_MAX_BATCH 256
+/* Beside the interfaces of clients, as many as the map of interfaces has room for. */
+#define WORKER_MAX_UPLINKS (CFG_MAX_PORTS - CONFIG_MAX_INTERFACES)
 
 _Static_assert(CONFIG_MAX_INTERFACES <= STACK_MAX_PORTS, "every interface is a port of the stack");
 
 /* The worker's own completions; those of the bridge start at BRIDGE_FIRST_OP. */
-enum worker_op { WORKER_OP_XSK, WORKER_OP_TAP, WORKER_OP_REPORTS, WORKER_OP_WAKE, WORKER_OP_NETLINK, WORKER_OP_DNS };
+enum worker_op {
+	WORKER_OP_XSK,
+	WORKER_OP_TAP,
+	WORKER_OP_REPORTS,
+	WORKER_OP_WAKE,
+	WORKER_OP_NETLINK,
+	WORKER_OP_RESOLVER,
+	WORKER_OP_DNS
+};
 
 enum worker_question {
 	WORKER_ASK_NOTHING,
@@ -28,6 +38,7 @@ enum worker_question {
 	WORKER_ASK_RATES,
 	WORKER_ASK_TRACE_ARM,
 	WORKER_ASK_TRACE_READ,
+	WORKER_ASK_UPSTREAMS,
 	WORKER_ASK_APPLY
 };
 
@@ -46,6 +57,9 @@ struct worker_mailbox {
 	struct worker_flow_rate *rates;
 	uint32_t rows_max, cursor;
 	uint32_t flow_slots; /* end of the table that `cursor` walks */
+	struct worker_upstream *upstreams;
+	char *error;
+	uint32_t error_bytes;
 	int result;
 };
 
@@ -60,7 +74,9 @@ struct worker {
 	uint32_t socket_count;
 	struct tap taps[CONFIG_MAX_INTERFACES]; /* of ports with `hook: tc` */
 	bool tap_more[CONFIG_MAX_INTERFACES];   /* the last reception stopped at its limit */
-	int uplink_ifindex;                     /* where the programs are; 0: nowhere */
+	int uplinks[WORKER_MAX_UPLINKS];        /* where the programs are */
+	uint32_t uplink_count;
+	int resolver_fd; /* -1: no name is resolved */
 	struct bpfload *bpf;
 	struct rulemap rulemap;
 	struct umem umem;
@@ -94,11 +110,19 @@ int worker_read_topology(struct worker *worker, char *error, uint32_t error_byte
 int worker_open_programs(struct worker *worker, char *error, uint32_t error_bytes);
 int worker_create_umem(struct worker *worker, char *error, uint32_t error_bytes);
 int worker_open_ports(struct worker *worker, char *error, uint32_t error_bytes);
-int worker_attach_uplink(struct worker *worker, char *error, uint32_t error_bytes);
+/* Those of all upstreams that have none yet. 0, or the first error; the others are attached all the same. */
+int worker_attach_uplinks(struct worker *worker, char *error, uint32_t error_bytes);
 int worker_attach_port(struct worker *worker, uint32_t index, char *error, uint32_t error_bytes);
 /* What the programs should know of an interface, again when it has changed. */
 int worker_tell_port(struct worker *worker, uint32_t index);
-int worker_tell_uplink(struct worker *worker);
+void worker_tell_uplinks(struct worker *worker);
+/* Those of flows that an earlier daemon left. */
+void worker_attach_inherited(struct worker *worker);
+/* Call-backs of the bridge. */
+void worker_follow_uplinks(void *worker);
+bool worker_has_uplink(void *worker, uint32_t ifindex);
+/* The ports of all upstreams are the kernel's to give out no more. */
+void worker_reserve_ports(struct worker *worker);
 
 /* worker_loop.c: the thread */
 /* Most packets that are taken from one queue at once. */
@@ -109,11 +133,14 @@ int worker_transmit(void *worker, uint16_t port, uint32_t frame, uint16_t off, u
 /* Reads own addresses, MTUs and MACs again and tells program and stack. */
 void worker_update_topology(struct worker *worker);
 
+/* The thread listens to the resolver, once there is one. */
+void worker_watch_resolver(struct worker *worker);
+
 /* worker_report.c: snapshots; worker_answer() runs on the thread */
 int worker_mailbox_create(struct worker *worker);
 void worker_mailbox_destroy(struct worker *worker);
 void worker_answer(struct worker *worker);
 /* The thread's part of worker_apply(). */
-int worker_ask_apply(struct worker *worker, const struct worker_change *change);
+int worker_ask_apply(struct worker *worker, const struct worker_change *change, char *error, uint32_t error_bytes);
 
 #endif

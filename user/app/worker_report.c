@@ -118,13 +118,28 @@ static void worker_report_tap(const struct worker *worker, struct worker_tap *ou
 
 static void worker_report_dns(struct worker *worker, struct worker_stats *out)
 {
-
 	memset(&out->dns, 0, sizeof(out->dns));
 	memset(&out->dns_gauges, 0, sizeof(out->dns_gauges));
 	if (!worker->dns)
 		return;
 	out->dns = *dns_service_counters(worker->dns);
 	dns_service_gauges(worker->dns, &out->dns_gauges);
+}
+
+static void worker_report_upstream_pool(const struct upstreams *upstreams, struct worker_upstream_pool *out)
+{
+	*out = (struct worker_upstream_pool){.warm = upstreams->warm, .peak = upstreams->warm_peak};
+	for (uint32_t i = 0; i < upstreams->used; i++) {
+		const struct upstream_counters *c = &upstreams->list[i].counters;
+
+		out->target += upstreams_pool_target(upstreams, i);
+		out->warming += upstreams->list[i].warming;
+		out->hits += c->pool_hits;
+		out->misses += c->pool_misses;
+		out->unfit += c->pool_unfit;
+		out->discarded += c->pool_discarded;
+		out->aged += c->pool_aged;
+	}
 }
 
 static void worker_report_stats(struct worker *worker, struct worker_stats *out)
@@ -151,12 +166,10 @@ static void worker_report_stats(struct worker *worker, struct worker_stats *out)
 	out->splice = *splice_counters(bridge_splice(worker->bridge));
 	splice_gauges(bridge_splice(worker->bridge), &out->splice_gauges);
 	worker_report_dns(worker, out);
+	worker_report_upstream_pool(bridge_upstreams(worker->bridge), &out->upstream_pool);
 	bpfload_read_counters(worker->bpf, out->bpf);
 	out->batch = worker->batch;
 	out->batch.limit = worker_batch_limit(worker);
-	out->health = *bridge_health(worker->bridge);
-	memcpy(out->uplink, bridge_upstream(worker->bridge)->ifname, sizeof(out->uplink));
-	out->routed = bridge_upstream(worker->bridge)->routed;
 	out->simd = csum_name();
 }
 
@@ -173,18 +186,23 @@ static void worker_describe_name(const struct worker *worker, const struct addr 
 		dnsmap_copy_name(dns_service_names(worker->dns), destination, row->name);
 }
 
+static void worker_name_upstream(struct worker_flow_row *row, const char *name)
+{
+	snprintf(row->upstream, sizeof(row->upstream), "%s", name ? name : "-");
+}
+
 static bool worker_describe_flow(struct worker *worker, uint32_t slot, struct worker_flow_row *row)
 {
 	uint32_t stack_slots = worker->config->tcp.max_flows;
 	const struct flow *flow;
 
 	memset(row, 0, sizeof(*row));
-	memcpy(row->upstream, worker->config->upstreams[0].name, sizeof(row->upstream));
 	if (slot >= stack_slots) {
 		row->spliced = true;
 		if (!splice_describe(bridge_splice(worker->bridge), slot - stack_slots, worker_now_ns(), &row->splice))
 			return false;
 		worker_describe_name(worker, &row->splice.destination.addr, row);
+		worker_name_upstream(row, row->splice.upstream);
 		return true;
 	}
 	flow = stack_flow_at(worker->stack, slot);
@@ -192,6 +210,7 @@ static bool worker_describe_flow(struct worker *worker, uint32_t slot, struct wo
 		return false;
 	stack_flow_describe(worker->stack, flow, &row->flow);
 	worker_describe_name(worker, &row->flow.destination.addr, row);
+	worker_name_upstream(row, bridge_flow_upstream(worker->bridge, flow));
 	row->upstream_state = bridge_flow_state(worker->bridge, flow);
 	row->not_spliced = bridge_flow_refusal(worker->bridge, flow);
 	bridge_flow_rates(worker->bridge, flow, worker_now_ns(), row->rates);
@@ -244,9 +263,81 @@ static int worker_report_rates(struct worker *worker)
 	return (int)filled;
 }
 
-static void worker_take_change(struct worker *worker, const struct worker_change *change)
+static void worker_report_upstream(const struct upstreams *upstreams, uint32_t slot, struct worker_upstream *out)
 {
+	const struct upstream *upstream = &upstreams->list[slot];
+	const struct upstream_health *health = &upstreams->health[slot];
+	uint64_t now_ns = worker_now_ns();
+
+	*out = (struct worker_upstream){
+		.state = upstream_health_name(health),
+		.until_ns =
+			health->state == UPSTREAM_FAILED && health->until_ns > now_ns ? health->until_ns - now_ns : 0,
+		.weight = health->weight,
+		.mark = upstream->settings.mark,
+		.addresses = upstream->addr_count,
+		.spliced = upstream->spliced,
+		.relaying = upstream->relaying,
+		.dialing = upstream->dialing,
+		.pool_target = upstreams_pool_target(upstreams, slot),
+		.warm = upstream->warm,
+		.warming = upstream->warming,
+		.counters = upstream->counters,
+		.dial = upstream->dial,
+		.handshake = upstream->handshake,
+		.ports_total = upstream->ports.total,
+		.ports_in_use = upstream->ports.in_use,
+		.ports_exhausted = upstream->ports.exhausted,
+		.routed = upstream->routed,
+		.local = upstream->routed && upstream->route.local,
+		.present = health->present,
+		.resolved = health->resolved,
+		.unresolvable = !health->resolved && upstream->resolve_failures,
+		.failed = health->state == UPSTREAM_FAILED,
+		.failures = health->failures,
+		.answered_ns = upstream->answered_ns,
+		.fault_ns = upstream->fault_ns,
+		.fault = upstream->fault,
+		.refusal = upstream->refusal,
+		.refusals = upstream->refusals,
+	};
+	out->server.port = upstream->settings.server.port;
+	if (upstream->addr_count)
+		out->server.addr = *upstream_address(upstream);
+	memcpy(out->name, upstream->settings.name, sizeof(out->name));
+	memcpy(out->host, upstream->settings.host, sizeof(out->host));
+	memcpy(out->uplink, upstream->ifname, sizeof(out->uplink));
+}
+
+/* Those of the configuration in its order, then removed ones that still carry something. */
+static int worker_report_upstreams(const struct upstreams *upstreams, struct worker_upstream *rows)
+{
+	int count = 0;
+
+	for (uint32_t i = 0; i < upstreams->count; i++)
+		worker_report_upstream(upstreams, upstreams->slots[i], &rows[count++]);
+	for (uint32_t i = 0; i < upstreams->used; i++)
+		if (!upstreams->health[i].present && (upstreams->list[i].conns || upstreams->list[i].entries))
+			worker_report_upstream(upstreams, i, &rows[count++]);
+	return count;
+}
+
+static int worker_take_change(struct worker *worker)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	const struct worker_change *change = box->change;
 	struct config_tcp *tcp = &worker->config->tcp;
+	/* the only part that may say no */
+	int err = bridge_reload_upstreams(worker->bridge, change->config, box->error, box->error_bytes);
+
+	if (err)
+		return err;
+	/* packets wait meanwhile: only where it is needed */
+	if (bridge_upstreams(worker->bridge)->ways_changed) {
+		worker_follow_uplinks(worker);
+		worker_reserve_ports(worker);
+		worker_watch_resolver(worker);
+	}
 
 	tcp->half_open = change->tcp.half_open;
 	tcp->half_open_per_source = change->tcp.half_open_per_source;
@@ -266,6 +357,7 @@ static void worker_take_change(struct worker *worker, const struct worker_change
 	else
 		domains_free(change->domains);
 	bridge_set_rules(worker->bridge, change->rules, worker_now_ns());
+	return 0;
 }
 
 void worker_answer(struct worker *worker)
@@ -286,11 +378,12 @@ void worker_answer(struct worker *worker)
 		trace_arm(bridge_trace(worker->bridge), box->trace_client);
 		box->result = 0;
 	} else if (box->question == WORKER_ASK_APPLY) {
-		worker_take_change(worker, box->change);
-		box->result = 0;
+		box->result = worker_take_change(worker);
 	} else if (box->question == WORKER_ASK_TRACE_READ) {
 		*box->trace = *bridge_trace(worker->bridge);
 		box->result = 0;
+	} else if (box->question == WORKER_ASK_UPSTREAMS) {
+		box->result = worker_report_upstreams(bridge_upstreams(worker->bridge), box->upstreams);
 	}
 	if (box->question != WORKER_ASK_NOTHING) {
 		box->question = WORKER_ASK_NOTHING;
@@ -331,7 +424,21 @@ int worker_read_stats(struct worker *worker, struct worker_stats *out)
 	return result;
 }
 
-int worker_ask_apply(struct worker *worker, const struct worker_change *change)
+int worker_read_upstreams(struct worker *worker, struct worker_upstream *rows)
+{
+	struct worker_mailbox *box = &worker->mailbox;
+	int result;
+
+	pthread_mutex_lock(&box->callers);
+	pthread_mutex_lock(&box->lock);
+	box->upstreams = rows;
+	result = worker_ask(box, WORKER_ASK_UPSTREAMS);
+	pthread_mutex_unlock(&box->lock);
+	pthread_mutex_unlock(&box->callers);
+	return result;
+}
+
+int worker_ask_apply(struct worker *worker, const struct worker_change *change, char *error, uint32_t error_bytes)
 {
 	struct worker_mailbox *box = &worker->mailbox;
 	int result;
@@ -339,6 +446,8 @@ int worker_ask_apply(struct worker *worker, const struct worker_change *change)
 	pthread_mutex_lock(&box->callers);
 	pthread_mutex_lock(&box->lock);
 	box->change = change;
+	box->error = error;
+	box->error_bytes = error_bytes;
 	result = worker_ask(box, WORKER_ASK_APPLY);
 	pthread_mutex_unlock(&box->lock);
 	pthread_mutex_unlock(&box->callers);

@@ -17,6 +17,7 @@
 #define CONFIG_MAX_UPSTREAMS 16
 #define CONFIG_MAX_SOURCES 64
 #define CONFIG_MAX_CREDENTIAL 255 /* RFC 1929: one length byte */
+#define CONFIG_MAX_HOST 253       /* RFC 1035 2.3.4, as text */
 
 enum config_xsk_mode { CONFIG_XSK_AUTO, CONFIG_XSK_ZEROCOPY, CONFIG_XSK_COPY, CONFIG_XSK_GENERIC };
 enum config_hook { CONFIG_HOOK_AUTO, CONFIG_HOOK_XDP, CONFIG_HOOK_TC };
@@ -77,10 +78,17 @@ struct config_rules {
 
 struct config_upstream {
 	char name[64];
-	struct endpoint server;
+	struct endpoint server;                   /* with `host` only the port counts */
+	char host[CONFIG_MAX_HOST + 1];           /* the server's name, to be resolved; empty: it is given by address */
 	char username[CONFIG_MAX_CREDENTIAL + 1]; /* empty: no authentication offered */
 	char password[CONFIG_MAX_CREDENTIAL + 1];
+	char password_file[256]; /* empty: none; else config_load() has put its first line into `password` */
 	bool pipeline;
+	uint32_t weight; /* share of the connections; 0: standby */
+	uint32_t mark;   /* SO_MARK of its sockets; 0: none */
+	uint64_t backoff_ns;
+	uint32_t pool; /* warm connections */
+	uint64_t pool_max_age_ns;
 	struct config_ports ports;               /* to dial spliced connections from */
 	struct addr sources[CONFIG_MAX_SOURCES]; /* own addresses to dial from; none: by route */
 	uint32_t source_count;
@@ -115,9 +123,11 @@ struct config_performance {
 	bool enable_batch_processing;
 	bool enable_cpu_affinity;
 	bool enable_simd;
-	bool enable_ebpf; /* connections may be handed to the kernel */
+	bool enable_ebpf;            /* connections may be handed to the kernel */
+	bool enable_connection_pool; /* false: every `pool` is 0 */
 	uint32_t batch_size;
-	uint32_t memory_pool_size; /* UMEM frames */
+	uint32_t memory_pool_size;     /* UMEM frames */
+	uint32_t connection_pool_size; /* warm connections of all upstreams together */
 	uint32_t io_uring_entries;
 };
 

@@ -54,22 +54,20 @@ __attribute__((format(printf, 4, 5))) static void health_say(struct health_verdi
 	va_end(args);
 }
 
-static void health_judge_links(const struct health_facts *facts, struct health_verdict *out)
+/* With several uplinks, as with several interfaces of clients, one that is down leaves the others. */
+static void health_judge_links(const struct health_facts *facts, bool uplink, struct health_verdict *out)
 {
-	uint32_t lan = 0, lan_down = 0;
+	uint32_t all = 0, down = 0;
 
 	for (uint32_t i = 0; i < facts->link_count; i++) {
-		const struct health_link *link = &facts->links[i];
-
-		if (link->uplink && !link->up)
-			health_say(out, HEALTH_FAILED, HEALTH_CAUSE_LINK, "uplink %s is down", link->name);
-		lan += !link->uplink;
-		lan_down += !link->uplink && !link->up;
+		all += facts->links[i].uplink == uplink;
+		down += facts->links[i].uplink == uplink && !facts->links[i].up;
 	}
 	for (uint32_t i = 0; i < facts->link_count; i++)
-		if (!facts->links[i].uplink && !facts->links[i].up)
-			health_say(out, lan_down == lan ? HEALTH_FAILED : HEALTH_DEGRADED, HEALTH_CAUSE_LINK,
-				   "interface %s is down%s", facts->links[i].name, lan_down > 1 ? ", and others" : "");
+		if (facts->links[i].uplink == uplink && !facts->links[i].up)
+			health_say(out, down == all ? HEALTH_FAILED : HEALTH_DEGRADED, HEALTH_CAUSE_LINK,
+				   "%s %s is down%s", uplink ? "uplink" : "interface", facts->links[i].name,
+				   down > 1 ? ", and others" : "");
 }
 
 static bool health_lately(uint64_t age)
@@ -79,8 +77,29 @@ static bool health_lately(uint64_t age)
 
 bool health_upstream_down(const struct health_upstream *upstream)
 {
+	if (!upstream->routed || upstream->unresolved || upstream->failed)
+		return true;
 	return upstream->failures && health_lately(upstream->failed_age) &&
 	       (upstream->failures >= HEALTH_FAILURES || !upstream->answered);
+}
+
+static void health_judge_upstream(const struct health_upstream *upstream, enum health_state state,
+				  struct health_verdict *out)
+{
+	unsigned long long seconds = upstream->failed_age / HEALTH_SECOND;
+
+	if (upstream->unresolved)
+		health_say(out, state, HEALTH_CAUSE_UPSTREAM, "the name of upstream %s is not resolved",
+			   upstream->name);
+	else if (!upstream->routed)
+		health_say(out, state, HEALTH_CAUSE_ROUTE, "there is no route to upstream %s", upstream->name);
+	else if (health_upstream_down(upstream))
+		health_say(out, state, HEALTH_CAUSE_UPSTREAM,
+			   "upstream %s fails: %s (%u in a row, the last %llu s ago)", upstream->name,
+			   health_failure_text(upstream->failure), upstream->failures, seconds);
+	else if (upstream->failures && health_lately(upstream->failed_age))
+		health_say(out, HEALTH_DEGRADED, HEALTH_CAUSE_UPSTREAM, "upstream %s failed %llu s ago: %s",
+			   upstream->name, seconds, health_failure_text(upstream->failure));
 }
 
 static void health_judge_upstreams(const struct health_facts *facts, struct health_verdict *out)
@@ -88,22 +107,14 @@ static void health_judge_upstreams(const struct health_facts *facts, struct heal
 	uint32_t down = 0;
 
 	for (uint32_t i = 0; i < facts->upstream_count; i++)
-		down += !facts->upstreams[i].routed || health_upstream_down(&facts->upstreams[i]);
+		down += health_upstream_down(&facts->upstreams[i]);
 	for (uint32_t i = 0; i < facts->upstream_count; i++) {
 		const struct health_upstream *upstream = &facts->upstreams[i];
-		enum health_state state = down == facts->upstream_count ? HEALTH_FAILED : HEALTH_DEGRADED;
+		bool all_down = down == facts->upstream_count;
 
-		if (!upstream->routed)
-			health_say(out, state, HEALTH_CAUSE_ROUTE, "there is no route to upstream %s", upstream->name);
-		else if (health_upstream_down(upstream))
-			health_say(out, state, HEALTH_CAUSE_UPSTREAM,
-				   "upstream %s fails: %s (%u in a row, the last %llu s ago)", upstream->name,
-				   health_failure_text(upstream->failure), upstream->failures,
-				   (unsigned long long)(upstream->failed_age / HEALTH_SECOND));
-		else if (upstream->failures && health_lately(upstream->failed_age))
-			health_say(out, HEALTH_DEGRADED, HEALTH_CAUSE_UPSTREAM, "upstream %s failed %llu s ago: %s",
-				   upstream->name, (unsigned long long)(upstream->failed_age / HEALTH_SECOND),
-				   health_failure_text(upstream->failure));
+		/* a standby is missed only when it is all that could be left */
+		if (!upstream->standby || all_down)
+			health_judge_upstream(upstream, all_down ? HEALTH_FAILED : HEALTH_DEGRADED, out);
 		if (upstream->refusals >= HEALTH_REFUSALS && health_lately(upstream->answered_age))
 			health_say(out, HEALTH_DEGRADED, HEALTH_CAUSE_REFUSALS,
 				   "upstream %s answers, but has refused the last %u connections (%s)", upstream->name,
@@ -141,7 +152,8 @@ void health_judge(const struct health_facts *facts, struct health_verdict *out)
 		health_say(out, HEALTH_FAILED, HEALTH_CAUSE_DATA_PATH, "the data path does not answer");
 		return;
 	}
-	health_judge_links(facts, out);
+	health_judge_links(facts, true, out);
+	health_judge_links(facts, false, out);
 	health_judge_upstreams(facts, out);
 	health_judge_room(facts, out);
 }

@@ -3,9 +3,10 @@
  * Is it working? One verdict from a few facts, for `status`, /healthz and the
  * log, so that all three say the same. Pure: ages come in, nothing is asked.
  *
- * Failures of an upstream count for HEALTH_WINDOW_NS after the last of them:
- * nobody may have tried since, and a balancer that sends no traffic to an
- * unhealthy gateway would never learn that it has recovered.
+ * An upstream that was taken out of use is down until a probe succeeds. What
+ * failed short of that counts for HEALTH_WINDOW_NS after the last of it: nobody
+ * may have tried since, and a balancer that sends no traffic to an unhealthy
+ * gateway would never learn that it has recovered.
  */
 #ifndef SOCKSPLICE_HEALTH_H
 #define SOCKSPLICE_HEALTH_H
@@ -22,7 +23,7 @@
 /* So many refused CONNECTs in a row are more than a client's port scan. */
 #define HEALTH_REFUSALS 20
 #define HEALTH_TEXT_BYTES 200
-#define HEALTH_MAX_LINKS (CONFIG_MAX_INTERFACES + 1)
+#define HEALTH_MAX_LINKS (CONFIG_MAX_INTERFACES + CONFIG_MAX_UPSTREAMS)
 
 enum health_state { HEALTH_WORKING, HEALTH_DEGRADED, HEALTH_FAILED };
 
@@ -42,6 +43,9 @@ enum health_cause {
 struct health_upstream {
 	char name[64];
 	bool routed;
+	bool unresolved;     /* its name has no address yet */
+	bool failed;         /* out of use until a probe succeeds */
+	bool standby;        /* weight 0: not needed while another works */
 	bool answered;       /* ever */
 	uint32_t failures;   /* dials and handshakes in a row */
 	uint64_t failed_age; /* ns since the last of them */
@@ -78,7 +82,7 @@ struct health_verdict {
 void health_judge(const struct health_facts *facts, struct health_verdict *out);
 /* "working", "degraded" or "not working" */
 const char *health_state_name(enum health_state state);
-/* Is this upstream down, as far as anybody has tried lately? */
+/* Is this upstream of no use now, as far as anybody has tried lately? */
 bool health_upstream_down(const struct health_upstream *upstream);
 /* What a counter of failures means, in plain words. */
 const char *health_failure_text(const char *counter);

@@ -312,7 +312,7 @@ static void bpfload_clear_foreign_clsact(const struct bpfload *bpf, int ifindex,
 }
 
 /* XDP and clsact have no pins to find them by: every interface that this daemon has not attached to is asked. */
-static void bpfload_clear_others(const struct bpfload *bpf)
+static void bpfload_clear_others(const struct bpfload *bpf, bool xdp_by_hand)
 {
 	struct if_nameindex *all = if_nameindex();
 
@@ -327,7 +327,7 @@ static void bpfload_clear_others(const struct bpfload *bpf)
 		bpfload_clear_foreign_clsact(bpf, ifindex, BPFLOAD_EGRESS);
 		id = bpfload_attached_id(ifindex, &mode);
 		/* what was loaded by hand is taken away by hand */
-		if (!id || bpf->external || !bpfload_uses_maps(bpf, id))
+		if (!id || xdp_by_hand || !bpfload_uses_maps(bpf, id))
 			continue;
 		log_info("interface %s: removing the XDP program of an earlier daemon, this one does not use it",
 			 i->if_name);
@@ -336,12 +336,12 @@ static void bpfload_clear_others(const struct bpfload *bpf)
 	if_freenameindex(all);
 }
 
-void bpfload_remove_leftovers(struct bpfload *bpf)
+void bpfload_remove_leftovers(struct bpfload *bpf, bool xdp_by_hand)
 {
 	if (!bpf->pin[0])
 		return;
 	pin_list(bpf->pin, bpfload_remove_leftover, bpf);
-	bpfload_clear_others(bpf);
+	bpfload_clear_others(bpf, xdp_by_hand);
 }
 
 void bpfload_clear_xdp(int ifindex)

@@ -55,6 +55,8 @@ int bpfload_set_local_addrs(struct bpfload *bpf, const struct addr *addrs, uint3
 /* What an interface is for. Queue q of it is slot port->first_slot + q of the XSKMAP. */
 int bpfload_set_port(struct bpfload *bpf, int ifindex, const struct bpf_port *port);
 void bpfload_forget_ports(struct bpfload *bpf);
+/* Interfaces that an earlier daemon had as uplinks, at most `max`; how many. */
+uint32_t bpfload_uplinks(const struct bpfload *bpf, int *ifindexes, uint32_t max);
 /* Puts an AF_XDP socket into a slot of the XSKMAP. */
 int bpfload_set_socket(struct bpfload *bpf, uint32_t slot, int xsk_fd);
 /* What is for user space goes to the TAP `tap_ifindex` by `slot`; what the TAP sends leaves by `exit_ifindex`. */
@@ -83,9 +85,9 @@ int bpfload_attach_tc(struct bpfload *bpf, int ifindex, const char *ifname, enum
 const char *bpfload_tc_kind(const struct bpfload *bpf);
 /*
  * Takes away what an earlier daemon with these pins has left on interfaces that this one did not attach to: pinned
- * links, clsact filters, XDP programs (those that were loaded by hand stay).
+ * links, clsact filters, XDP programs. xdp_by_hand: these were loaded by `ip link`, and stay.
  */
-void bpfload_remove_leftovers(struct bpfload *bpf);
+void bpfload_remove_leftovers(struct bpfload *bpf, bool xdp_by_hand);
 /* Takes what a daemon that is gone has left on an interface: its clsact filters, and with `xdp` its XDP program. */
 void bpfload_clear_interface(int ifindex, bool xdp);
 void bpfload_clear_xdp(int ifindex);

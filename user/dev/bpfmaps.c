@@ -224,6 +224,22 @@ int bpfload_set_port(struct bpfload *bpf, int ifindex, const struct bpf_port *po
 	return bpfload_write(bpf->maps[MAP_PORTS], &key, port);
 }
 
+uint32_t bpfload_uplinks(const struct bpfload *bpf, int *ifindexes, uint32_t max)
+{
+	int fd = bpf->maps[MAP_PORTS];
+	uint32_t key, next, count = 0;
+	const uint32_t *at = NULL;
+	struct bpf_port port;
+
+	while (count < max && !bpf_map_get_next_key(fd, at, &next)) {
+		key = next;
+		at = &key;
+		if (!bpf_map_lookup_elem(fd, &key, &port) && port.flags & CFG_PORT_UPLINK)
+			ifindexes[count++] = (int)key;
+	}
+	return count;
+}
+
 static void bpfload_empty(int fd)
 {
 	uint32_t key;

@@ -61,6 +61,19 @@ bool ports_set_has_range(const struct ports_set *set, uint16_t first, uint16_t l
 	return true;
 }
 
+bool ports_set_next(const struct ports_set *set, uint32_t from, uint16_t *first, uint16_t *last)
+{
+	while (from <= PORTS_MAX && !ports_set_has(set, from))
+		from++;
+	if (from > PORTS_MAX)
+		return false;
+	*first = (uint16_t)from;
+	while (from < PORTS_MAX && ports_set_has(set, from + 1))
+		from++;
+	*last = (uint16_t)from;
+	return true;
+}
+
 static const char *ports_skip_space(const char *at)
 {
 	while (isspace((unsigned char)*at))
@@ -123,19 +136,15 @@ int ports_set_parse(const char *text, struct ports_set *set)
 
 int ports_set_format(const struct ports_set *set, char *out, size_t bytes)
 {
+	uint16_t first, last = 0;
 	size_t used = 0;
 
 	if (!bytes)
 		return -E2BIG;
 	out[0] = 0;
-	for (uint32_t first = 0, last; first <= PORTS_MAX; first = last + 1) {
+	for (uint32_t from = 0; ports_set_next(set, from, &first, &last); from = last + 1u) {
 		int len;
 
-		last = first;
-		if (!ports_set_has(set, first))
-			continue;
-		while (last < PORTS_MAX && ports_set_has(set, last + 1))
-			last++;
 		if (first == last)
 			len = snprintf(out + used, bytes - used, "%s%u", used ? "," : "", first);
 		else

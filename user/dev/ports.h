@@ -32,6 +32,8 @@ int ports_set_format(const struct ports_set *set, char *out, size_t bytes);
 /* From `first` to `last`, both included. */
 void ports_set_add(struct ports_set *set, uint16_t first, uint16_t last);
 void ports_set_remove(struct ports_set *set, uint16_t first, uint16_t last);
+/* The next range of ports in the set at `from` or behind; false: there is none. */
+bool ports_set_next(const struct ports_set *set, uint32_t from, uint16_t *first, uint16_t *last);
 /* All of them are in the set. */
 bool ports_set_has_range(const struct ports_set *set, uint16_t first, uint16_t last);
 

@@ -60,8 +60,10 @@ int doctor_run(const struct config *config, bool as_json)
 {
 	struct findings_count count = {0};
 	struct doctor_needs needs = {0};
-	json_t *interfaces = doctor_interfaces(config, &needs), *machine = doctor_machine(config, &needs);
-	json_t *network = doctor_network(config), *upstreams = doctor_upstreams(config), *report;
+	struct addr servers[CONFIG_MAX_UPSTREAMS];
+	/* first: it finds out where those are that are given by name */
+	json_t *upstreams = doctor_upstreams(config, servers), *interfaces = doctor_interfaces(config, servers, &needs);
+	json_t *machine = doctor_machine(config, &needs), *network = doctor_network(config), *report;
 	int code;
 
 	findings_count(machine, &count);

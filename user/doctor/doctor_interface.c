@@ -16,6 +16,7 @@
 #include "sysctl.h"
 
 static const struct config_interface doctor_default_settings;
+static const struct addr doctor_no_addr;
 
 static json_t *doctor_features_json(const struct ethtool_state features[ETHTOOL_FEATURE_COUNT])
 {
@@ -139,7 +140,8 @@ static bool doctor_listed(const json_t *list, const char *name)
 }
 
 /* The interface toward one upstream, unless it is listed already. No route is told with the upstream. */
-static void doctor_add_uplink(json_t *list, const struct config *config, const struct config_upstream *upstream)
+static void doctor_add_uplink(json_t *list, const struct config *config, const struct config_upstream *upstream,
+			      const struct addr *server)
 {
 	struct hook_choice choice = {CONFIG_HOOK_TC, "tc rewrites what comes from and goes to the upstreams"};
 	char name[IFNAMSIZ];
@@ -149,8 +151,10 @@ static void doctor_add_uplink(json_t *list, const struct config *config, const s
 
 	if (config->uplink[0]) {
 		memcpy(name, config->uplink, sizeof(name));
-	} else if (route_lookup(&upstream->server.addr, NULL, 0, 0, &route) || route.local ||
-		   !if_indextoname((unsigned int)route.ifindex, name)) {
+	} else if (!memcmp(server, &doctor_no_addr, sizeof(*server)) ||
+		   route_lookup(server, upstream->source_count ? &upstream->sources[0] : NULL, upstream->mark, 0,
+				&route) ||
+		   route.local || !if_indextoname((unsigned int)route.ifindex, name)) {
 		return;
 	}
 	if (doctor_listed(list, name))
@@ -168,7 +172,7 @@ static void doctor_add_uplink(json_t *list, const struct config *config, const s
 	json_array_append_new(list, doctor_interface(&topo, NULL, &choice, "uplink", 0));
 }
 
-json_t *doctor_interfaces(const struct config *config, struct doctor_needs *needs)
+json_t *doctor_interfaces(const struct config *config, const struct addr *servers, struct doctor_needs *needs)
 {
 	struct if_nameindex *all, *entry;
 	json_t *list = json_array();
@@ -177,7 +181,7 @@ json_t *doctor_interfaces(const struct config *config, struct doctor_needs *need
 		for (uint32_t i = 0; i < config->interface_count; i++)
 			doctor_add_lan(list, config->interfaces[i].name, &config->interfaces[i], "clients", needs);
 		for (uint32_t i = 0; i < config->upstream_count; i++)
-			doctor_add_uplink(list, config, &config->upstreams[i]);
+			doctor_add_uplink(list, config, &config->upstreams[i], &servers[i]);
 		return list;
 	}
 	all = if_nameindex();

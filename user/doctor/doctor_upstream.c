@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "addr_text.h"
 #include "doctor_priv.h"
 #include "findings.h"
 #include "socks.h"
@@ -32,6 +32,11 @@ static const char *doctor_failure(const struct upstream_probe *probe, const char
 {
 	*remedy = "is it a SOCKS5 server? upstreams[].server names it";
 	switch (probe->stage) {
+	case UPSTREAM_PROBE_RESOLVE:
+		*remedy = "correct upstreams[].server, or the resolver of this machine (/etc/resolv.conf)";
+		return probe->err == -ENOENT      ? "its name has no address"
+		       : probe->err == -ETIMEDOUT ? "no name server answers for its name"
+						  : "its name cannot be resolved";
 	case UPSTREAM_PROBE_CONNECT:
 		*remedy = "start the server, or correct upstreams[].server, or the route or firewall on the way";
 		return probe->err == -ETIMEDOUT ? "no answer to the TCP handshake" : "no TCP connection";
@@ -84,17 +89,21 @@ static void doctor_judge_upstream(json_t *findings, const struct upstream_probe 
 
 static json_t *doctor_upstream(const struct doctor_visit *visit)
 {
-	const struct endpoint *server = &visit->settings->server;
+	const struct config_upstream *settings = visit->settings;
 	const struct upstream_probe *probe = &visit->result;
-	bool ipv4 = addr_is_ipv4(&server->addr);
-	char address[INET6_ADDRSTRLEN], endpoint[INET6_ADDRSTRLEN + 10];
+	char address[ADDR_TEXT_BYTES], server[CONFIG_MAX_HOST + sizeof(":65535")];
 	json_t *findings = json_array(), *object;
 
-	inet_ntop(ipv4 ? AF_INET : AF_INET6, server->addr.bytes + (ipv4 ? 12 : 0), address, sizeof(address));
-	snprintf(endpoint, sizeof(endpoint), ipv4 ? "%s:%u" : "[%s]:%u", address, be16(server->port));
+	addr_text_endpoint(&probe->server, address);
+	if (settings->host[0])
+		snprintf(server, sizeof(server), "%s:%u", settings->host, be16(settings->server.port));
+	else
+		snprintf(server, sizeof(server), "%s", address);
 	doctor_judge_upstream(findings, probe);
-	object = json_pack("{s:s, s:s, s:b}", "name", visit->settings->name, "server", endpoint, "answers",
+	object = json_pack("{s:s, s:s, s:b}", "name", settings->name, "server", server, "answers",
 			   probe->stage >= UPSTREAM_PROBE_UDP);
+	if (settings->host[0] && probe->stage > UPSTREAM_PROBE_RESOLVE)
+		json_object_set_new(object, "address", json_string(address));
 	if (probe->connect_ms >= 0)
 		json_object_set_new(object, "connect_ms", json_real(probe->connect_ms));
 	if (probe->handshake_ms >= 0)
@@ -105,7 +114,7 @@ static json_t *doctor_upstream(const struct doctor_visit *visit)
 	return object;
 }
 
-json_t *doctor_upstreams(const struct config *config)
+json_t *doctor_upstreams(const struct config *config, struct addr servers[CONFIG_MAX_UPSTREAMS])
 {
 	static struct doctor_visit visits[CONFIG_MAX_UPSTREAMS];
 	json_t *list = json_array();
@@ -121,6 +130,7 @@ json_t *doctor_upstreams(const struct config *config)
 		if (visits[i].threaded)
 			pthread_join(visits[i].thread, NULL);
 		json_array_append_new(list, doctor_upstream(&visits[i]));
+		servers[i] = visits[i].result.server.addr;
 	}
 	return list;
 }

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "resolve.h"
 #include "socks.h"
 
 struct probe_visit {
@@ -69,7 +70,7 @@ static socklen_t probe_sockaddr(const struct endpoint *server, struct sockaddr_s
 	return sizeof(*sin6);
 }
 
-static int probe_connect(struct probe_visit *visit, const struct endpoint *server, const char *uplink)
+static int probe_connect(struct probe_visit *visit, const struct endpoint *server, uint32_t mark, const char *uplink)
 {
 	struct sockaddr_storage address;
 	socklen_t bytes = probe_sockaddr(server, &address), err_bytes = sizeof(int);
@@ -77,6 +78,8 @@ static int probe_connect(struct probe_visit *visit, const struct endpoint *serve
 
 	visit->fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP);
 	if (visit->fd < 0)
+		return -errno;
+	if (mark && setsockopt(visit->fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)))
 		return -errno;
 	if (uplink[0] && setsockopt(visit->fd, SOL_SOCKET, SO_BINDTODEVICE, uplink, (socklen_t)strlen(uplink) + 1))
 		return -errno;
@@ -168,7 +171,12 @@ void upstream_probe(const struct config_upstream *settings, const char *uplink, 
 
 	visit.deadline_ns = visit.started_ns + UPSTREAM_PROBE_TIMEOUT_MS * 1000000ull;
 	*out = (struct upstream_probe){.connect_ms = -1, .handshake_ms = -1};
-	out->err = probe_connect(&visit, &settings->server, uplink);
+	out->err = resolve_within(settings, UPSTREAM_PROBE_RESOLVE_MS, &out->server);
+	if (!out->err) {
+		out->stage = UPSTREAM_PROBE_CONNECT;
+		visit.started_ns = probe_now_ns();
+		out->err = probe_connect(&visit, &out->server, settings->mark, uplink);
+	}
 	if (!out->err) {
 		out->connect_ms = probe_ms_since(visit.started_ns);
 		out->stage = UPSTREAM_PROBE_GREETING;

@@ -3,11 +3,15 @@
  * Theory of operation
  *
  * One `struct conn` per upstream connection. It is born when the stack reports
- * a new flow (bridge_flow_opened) and dials at once; socks_client.c takes it
- * to the reply of CONNECT; then the client gets its SYN-ACK, and when its
- * handshake is complete bridge_relay.c moves payload both ways.
+ * a new flow (bridge_flow_opened) and dials at once, by an upstream that
+ * bridge_dial.c chooses; socks_client.c takes it to the reply of CONNECT; then
+ * the client gets its SYN-ACK, and when its handshake is complete
+ * bridge_relay.c moves payload both ways.
  *
- *   DIALING ► GREETING ► (AUTHENTICATING ►) REQUESTING ► ACCEPTING ► RELAYING ► CLOSING ► FREE
+ *   DIALING ► GREETING ► (AUTHENTICATING ►) (WARM ►) REQUESTING ► ACCEPTING ► RELAYING ► CLOSING ► FREE
+ *
+ * Probes of upstreams (upkeep.c) end where CONNECT would be sent; connections
+ * of the pool (pool.c) wait there, WARM, for a flow to carry. Both have none.
  *
  * Flow and connection know each other by index (flow_conns[]) and by pointer
  * (conn.flow), and part in conn_detach_flow(), whichever goes first. A
@@ -31,6 +35,8 @@
 
 /* Connections that still close may outnumber flows for a moment. */
 #define BRIDGE_EXTRA_CONNS 1024
+/* The most that `connection_pool_size` may be. */
+#define BRIDGE_MAX_WARM 4096
 #define BRIDGE_RECV_GROUP 1
 /* Somewhat under a second: who asks every second gets a new answer each time. */
 #define BRIDGE_SAMPLE_NS 900000000ull
@@ -79,6 +85,13 @@ static uint32_t bridge_ifindex_of(void *ctx, uint16_t port)
 	return bridge->settings.ifindex_of(bridge->settings.ctx, port);
 }
 
+static bool bridge_has_uplink(void *ctx, uint32_t ifindex)
+{
+	const struct bridge *bridge = ctx;
+
+	return bridge->settings.has_uplink(bridge->settings.ctx, ifindex);
+}
+
 static void bridge_handover(void *ctx, uint32_t index, enum flow_report_kind kind)
 {
 	struct bridge *bridge = ctx;
@@ -95,19 +108,17 @@ static int bridge_create_splice(struct bridge *bridge, const struct bridge_setti
 					   .handover = bridge_handover,
 					   .names = settings->dns ? dns_service_names(settings->dns) : NULL,
 					   .port_of = bridge_port_of,
-					   .ifindex_of = bridge_ifindex_of};
+					   .ifindex_of = bridge_ifindex_of,
+					   .has_uplink = bridge_has_uplink};
 	int err;
 
 	bridge->early_data = malloc(BRIDGE_EARLY_DATA_BYTES);
 	if (!bridge->early_data)
 		return -ENOMEM;
-	upstream_find_route(&bridge->upstream);
-	err = ports_pool_create(&bridge->upstream.ports, settings->config->upstreams[0].ports.first,
-				settings->config->upstreams[0].ports.last,
-				bridge->upstream.source_count ? bridge->upstream.source_count : 1);
+	err = upstreams_open(&bridge->upstreams);
 	if (err)
 		return err;
-	return splice_create(&bridge->splice, settings->config, settings->bpf, &bridge->upstream, &calls);
+	return splice_create(&bridge->splice, settings->config, settings->bpf, &bridge->upstreams, &calls);
 }
 
 int bridge_create(struct bridge **out, const struct bridge_settings *settings)
@@ -123,13 +134,14 @@ int bridge_create(struct bridge **out, const struct bridge_settings *settings)
 	bridge->pool = settings->pool;
 	bridge->faults = settings->faults;
 	bridge->settings = *settings;
-	upstream_init(&bridge->upstream, config);
+	upstreams_init(&bridge->upstreams, config, settings->now_ns);
+	bridge->upkeep.kind = BRIDGE_TIMER_UPKEEP;
 	bridge->flow_conns = malloc(config->tcp.max_flows * sizeof(*bridge->flow_conns));
 	if (!bridge->flow_conns)
 		goto fail;
 	for (uint32_t i = 0; i < config->tcp.max_flows; i++)
 		bridge->flow_conns[i] = CONN_NONE;
-	err = conn_table_create(bridge, config->tcp.max_flows + BRIDGE_EXTRA_CONNS);
+	err = conn_table_create(bridge, config->tcp.max_flows + BRIDGE_EXTRA_CONNS + BRIDGE_MAX_WARM);
 	if (err)
 		goto fail;
 	err = bridge_create_rings(bridge, settings->buffer_bytes);
@@ -203,7 +215,8 @@ void bridge_destroy(struct bridge *bridge)
 	rules_free(bridge->rules);
 	rules_free(bridge->rules_before);
 	splice_destroy(bridge->splice);
-	upstream_release(&bridge->upstream);
+	upstreams_release(&bridge->upstreams);
+	resolver_destroy(bridge->resolver);
 	free(bridge->early_data);
 	free(bridge->flow_conns);
 	free(bridge);
@@ -220,6 +233,7 @@ void bridge_set_time(struct bridge *bridge, uint64_t now_ns)
 	if (!bridge->now_ns) {
 		wheel_init(&bridge->wheel, now_ns);
 		splice_start(bridge->splice, now_ns);
+		upkeep_at(bridge, now_ns);
 	}
 	bridge->now_ns = now_ns;
 }
@@ -231,8 +245,7 @@ static struct conn *bridge_conn_of(const struct bridge *bridge, const struct flo
 	return index == CONN_NONE ? NULL : &bridge->conns[index];
 }
 
-/* No connection could be made for want of something here: counted by the caller. */
-static void bridge_turn_away(struct bridge *bridge, struct flow *flow, const char *why)
+void bridge_turn_away(struct bridge *bridge, struct flow *flow, const char *why)
 {
 	bridge_record_turned_away(bridge, flow, why);
 	if (bridge->config->tcp.accept == CONFIG_ACCEPT_EARLY)
@@ -241,66 +254,18 @@ static void bridge_turn_away(struct bridge *bridge, struct flow *flow, const cha
 		stack_refuse(bridge->stack, flow, REFUSE_RESET, bridge->now_ns);
 }
 
-static void bridge_trace_opened(struct bridge *bridge, struct conn *conn)
-{
-	struct flow_info info;
-
-	if (bridge->trace.state != TRACE_WAITING)
-		return;
-	stack_flow_describe(bridge->stack, conn->flow, &info);
-	conn->traced = trace_begins(&bridge->trace, &info.client.addr, bridge->now_ns);
-	if (conn->traced)
-		trace_note(&bridge->trace, bridge->now_ns, "SYN from client port %u to port %u", be16(info.client.port),
-			   be16(info.destination.port));
-}
-
 void bridge_flow_opened(struct bridge *bridge, struct flow *flow)
 {
 	struct rules_verdict verdict = bridge_decide_flow(bridge, flow);
-	struct conn *conn;
 	uint32_t name;
-	int fd;
 
 	/* with `accept: early` the rules may have changed since the SYN */
 	if (bridge->stopping || verdict.action != RULES_PROXY) {
 		bridge_turn_away(bridge, flow, "rule");
 		return;
 	}
-	if (!bridge_find_name(bridge, flow, &verdict, &name))
-		return;
-	fd = upstream_open_socket(bridge_choose_upstream(bridge, verdict.upstream));
-	if (fd == -EMFILE || fd == -ENFILE) {
-		bridge->counters.dial_no_descriptor++;
-		bridge_turn_away(bridge, flow, "dial_no_descriptor");
-		return;
-	}
-	if (fd < 0) {
-		bridge->counters.dial_failed++;
-		bridge_turn_away(bridge, flow, "dial_failed");
-		return;
-	}
-	conn = conn_get(bridge, flow, fd);
-	if (!conn) {
-		bridge->counters.dial_no_slot++;
-		upstream_close_socket(fd, 1);
-		bridge_turn_away(bridge, flow, "dial_no_slot");
-		return;
-	}
-	conn->wanted_upstream = verdict.upstream;
-	bridge_hold_name(bridge, conn, name);
-	bridge_trace_opened(bridge, conn);
-	if (!offload_prepare(bridge, conn)) {
-		socks_client_refuse(bridge, conn, REFUSE_SILENTLY);
-		return;
-	}
-	if (conn->entry == SPLICE_NONE && bridge->config->tcp.relay == CONFIG_RELAY_SPLICE) {
-		conn->why = "not_spliced";
-		socks_client_refuse(bridge, conn, REFUSE_RESET);
-		return;
-	}
-	if (conn->entry == SPLICE_NONE)
-		bridge_keep_flow(bridge, flow, false);
-	socks_client_dial(bridge, conn);
+	if (bridge_find_name(bridge, flow, &verdict, &name))
+		dial_flow(bridge, flow, verdict.upstream, name);
 }
 
 void bridge_flow_syn_again(struct bridge *bridge, struct flow *flow)
@@ -386,6 +351,9 @@ void bridge_complete(struct bridge *bridge, union uring_word word, int32_t res, 
 	case CONN_OP_RECVMSG:
 		relay_received_message(bridge, conn, res);
 		break;
+	case CONN_OP_WATCH:
+		pool_watched(bridge, conn);
+		break;
 	default: /* CONN_OP_CANCEL: only counted */
 		break;
 	}
@@ -398,7 +366,11 @@ static void bridge_timer(void *ctx, struct wheel_timer *timer, uint64_t now_ns)
 	struct conn *conn = (struct conn *)((char *)timer - offsetof(struct conn, timer));
 
 	(void)now_ns;
-	if (conn->state == CONN_RELAYING)
+	if (timer->kind == BRIDGE_TIMER_UPKEEP)
+		upkeep_run(bridge);
+	else if (conn->state == CONN_WARM)
+		pool_aged(bridge, conn);
+	else if (conn->state == CONN_RELAYING)
 		conn_abort(bridge, conn);
 	else if (conn->state == CONN_OPENING)
 		offload_timer(bridge, conn);
@@ -460,16 +432,32 @@ uint32_t bridge_flush_spliced(struct bridge *bridge, uint32_t max)
 
 bool bridge_update_routes(struct bridge *bridge)
 {
-	int before = bridge->upstream.routed ? bridge->upstream.route.ifindex : 0;
+	bool moved = false;
 
-	upstream_find_route(&bridge->upstream);
-	return bridge->upstream.routed && bridge->upstream.route.ifindex != before;
+	for (uint32_t i = 0; i < bridge->upstreams.used; i++) {
+		struct upstream *upstream = &bridge->upstreams.list[i];
+		int before = upstream->routed ? upstream->route.ifindex : 0;
+
+		upstream_find_route(upstream);
+		moved = moved || (upstream->routed && upstream->route.ifindex != before);
+	}
+	return moved;
 }
 
 void bridge_update_next_hop(struct bridge *bridge)
 {
-	if (upstream_find_next_hop(&bridge->upstream))
-		splice_forget_next_hop(bridge->splice);
+	for (uint32_t i = 0; i < bridge->upstreams.used; i++)
+		if (upstream_find_next_hop(&bridge->upstreams.list[i]))
+			splice_forget_next_hop(bridge->splice, i);
+}
+
+int bridge_reload_upstreams(struct bridge *bridge, const struct config *config, char *error, uint32_t error_bytes)
+{
+	int err = upstreams_reload(&bridge->upstreams, config, bridge->now_ns, error, error_bytes);
+
+	if (!err)
+		upkeep_at(bridge, bridge->now_ns);
+	return err;
 }
 
 struct trace *bridge_trace(struct bridge *bridge)
@@ -477,9 +465,9 @@ struct trace *bridge_trace(struct bridge *bridge)
 	return &bridge->trace;
 }
 
-const struct upstream *bridge_upstream(const struct bridge *bridge)
+const struct upstreams *bridge_upstreams(const struct bridge *bridge)
 {
-	return &bridge->upstream;
+	return &bridge->upstreams;
 }
 
 struct splice *bridge_splice(struct bridge *bridge)
@@ -553,4 +541,11 @@ const char *bridge_flow_state(const struct bridge *bridge, const struct flow *fl
 	const struct conn *conn = bridge_conn_of(bridge, flow);
 
 	return conn ? conn_state_name(conn->state) : "none";
+}
+
+const char *bridge_flow_upstream(const struct bridge *bridge, const struct flow *flow)
+{
+	const struct conn *conn = bridge_conn_of(bridge, flow);
+
+	return conn ? bridge->upstreams.list[conn->upstream].settings.name : NULL;
 }

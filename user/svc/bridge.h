@@ -17,6 +17,7 @@
 #include "splice.h"
 #include "stack.h"
 #include "trace.h"
+#include "upstreams.h"
 #include "uring.h"
 
 /* Completions whose op is at least this belong to the bridge; smaller ones are the worker's own. */
@@ -32,6 +33,8 @@
 	X(dial_no_descriptor)                                                                                          \
 	X(dial_no_slot)  /* connections that are still being closed hold all slots */                                  \
 	X(dial_no_frame) /* the frame pool is empty */                                                                 \
+	X(no_upstream)   /* none is there to choose: names that are not resolved yet */                                \
+	X(dialled_again) /* another address or another upstream, the client did not notice */                          \
 	X(handshake_timed_out)                                                                                         \
 	X(handshake_closed) /* the upstream closed before it replied */                                                \
 	X(handshake_malformed)                                                                                         \
@@ -72,16 +75,6 @@ struct bridge_gauges {
 	uint32_t closing; /* waiting for completions still in flight */
 };
 
-/* How the upstream has answered lately. Times are CLOCK_MONOTONIC, 0: never. */
-struct bridge_health {
-	uint64_t answered_ns; /* a CONNECT was answered, whatever the answer */
-	uint64_t failed_ns;   /* a dial or a handshake failed */
-	uint32_t failures;    /* of these in a row, up to now */
-	uint32_t refusals;    /* CONNECTs in a row that were not granted, up to now */
-	const char *failure;  /* the counter of the last failure, static; NULL: none yet */
-	const char *refusal;  /* of the last answer, static; NULL: it was granted */
-};
-
 struct bridge;
 
 /* Losses that a test asks for. */
@@ -99,12 +92,17 @@ struct bridge_settings {
 	uint16_t buffer_bytes[2]; /* payload of a receive buffer: whole segments over IPv4, and over IPv6 */
 	struct bridge_faults faults;
 	const struct flow_recorder *recorder; /* NULL: ends of flows are not recorded */
+	uint64_t now_ns;
 	void *ctx;
 	/* Everything that was given to the stack's transmit is on its way when this returns. */
 	void (*flush_transmissions)(void *ctx);
 	/* The interface of a port of the stack; the port of an interface, or -1 */
 	uint32_t (*ifindex_of)(void *ctx, uint16_t port);
 	int (*port_of)(void *ctx, uint32_t ifindex);
+	/* Are programs on this interface, toward upstreams? */
+	bool (*has_uplink)(void *ctx, uint32_t ifindex);
+	/* An upstream is reached by another interface now: programs must be there before the next dial. */
+	void (*uplinks_changed)(void *ctx);
 };
 
 /* Before uring_enable(). All that `settings` points to must outlive the bridge. 0 or -errno. */
@@ -136,18 +134,22 @@ uint64_t bridge_next_timer_ns(const struct bridge *bridge);
 uint32_t bridge_reset_some(struct bridge *bridge, uint32_t max);
 /* The same for flows of the kernel. */
 uint32_t bridge_flush_spliced(struct bridge *bridge, uint32_t max);
-/* The way to the upstream may have changed; true: it leaves by another interface now (bridge_upstream()). */
+/* The ways to upstreams may have changed; true: one leaves by another interface now (bridge_upstreams()). */
 bool bridge_update_routes(struct bridge *bridge);
 void bridge_update_next_hop(struct bridge *bridge);
 struct trace *bridge_trace(struct bridge *bridge);
-const struct upstream *bridge_upstream(const struct bridge *bridge);
+const struct upstreams *bridge_upstreams(const struct bridge *bridge);
+/* See upstreams_reload(); on the bridge's thread. */
+int bridge_reload_upstreams(struct bridge *bridge, const struct config *config, char *error, uint32_t error_bytes);
+/* Descriptor that is readable when names have been resolved, then bridge_resolved(); -1: no upstream has one. */
+int bridge_resolver_fd(struct bridge *bridge);
+void bridge_resolved(struct bridge *bridge);
 struct splice *bridge_splice(struct bridge *bridge);
 /* Connections that still wait for completions or are live. */
 uint32_t bridge_connections(const struct bridge *bridge);
 
 const struct bridge_counters *bridge_counters(const struct bridge *bridge);
 void bridge_gauges(const struct bridge *bridge, struct bridge_gauges *out);
-const struct bridge_health *bridge_health(const struct bridge *bridge);
 /*
  * Payload bytes a second of a relayed flow, by direction (FLOW_UP, FLOW_DOWN): since somebody asked before, if that was
  * a second or more ago, else as told then; at first its average.
@@ -155,6 +157,8 @@ const struct bridge_health *bridge_health(const struct bridge *bridge);
 void bridge_flow_rates(struct bridge *bridge, const struct flow *flow, uint64_t now_ns, uint64_t rates[2]);
 /* Why this flow is not the kernel's, static; NULL: it is on its way there. */
 const char *bridge_flow_refusal(const struct bridge *bridge, const struct flow *flow);
+/* Name of the upstream of this flow's connection; NULL: it has none. */
+const char *bridge_flow_upstream(const struct bridge *bridge, const struct flow *flow);
 /* Name of the state of this flow's connection, static. */
 const char *bridge_flow_state(const struct bridge *bridge, const struct flow *flow);
 

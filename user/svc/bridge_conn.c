@@ -24,12 +24,40 @@ const char *conn_state_name(enum conn_state state)
 	return conn_names[state];
 }
 
+/* Is it on its way to an answer? */
+static bool conn_is_dialing(enum conn_state state)
+{
+	return state != CONN_FREE && state <= CONN_REQUESTING && state != CONN_WARM;
+}
+
+/* Keeps what the upstream is asked about: how many of its connections are what. */
+static void conn_count_move(struct bridge *bridge, const struct conn *conn, enum conn_state from, enum conn_state to)
+{
+	struct upstream *upstream = conn_upstream(bridge, conn);
+	uint32_t *count = conn->purpose == CONN_FOR_CLIENT ? &upstream->dialing
+			  : conn->purpose == CONN_FOR_POOL ? &upstream->warming
+							   : NULL;
+
+	if (count)
+		*count += (uint32_t)(conn_is_dialing(to) - conn_is_dialing(from));
+	upstream->relaying += (uint32_t)((to == CONN_RELAYING) - (from == CONN_RELAYING));
+	if (conn->purpose == CONN_FOR_PROBE && to == CONN_CLOSING) {
+		bridge->upstreams.health[conn->upstream].probing = false;
+		upkeep_at(bridge, bridge->now_ns);
+	}
+}
+
 void conn_move(struct bridge *bridge, struct conn *conn, enum conn_state to)
 {
-	assert(conn_next[conn->state] & BIT(to));
-	bridge->state_counts[conn->state]--;
+	enum conn_state from = (enum conn_state)conn->state;
+
+	assert(conn_next[from] & BIT(to));
+	conn_count_move(bridge, conn, from, to);
+	bridge->state_counts[from]--;
 	conn->state = (uint8_t)to;
 	bridge->state_counts[to]++;
+	if (from == CONN_WARM)
+		pool_leave(bridge, conn);
 	if (conn->traced)
 		trace_note(&bridge->trace, bridge->now_ns, "upstream connection: %s", conn_names[to]);
 }
@@ -73,7 +101,19 @@ static struct conn *conn_take_slot(struct bridge *bridge)
 	return &bridge->conns[bridge->conn_used++];
 }
 
-struct conn *conn_get(struct bridge *bridge, struct flow *flow, int fd)
+struct upstream *conn_upstream(struct bridge *bridge, const struct conn *conn)
+{
+	return &bridge->upstreams.list[conn->upstream];
+}
+
+void conn_attach_flow(struct bridge *bridge, struct conn *conn, struct flow *flow)
+{
+	conn->flow = flow;
+	conn->flow_index = stack_flow_index(bridge->stack, flow);
+	bridge->flow_conns[conn->flow_index] = conn_index(bridge, conn);
+}
+
+struct conn *conn_get(struct bridge *bridge, enum conn_purpose purpose, uint32_t upstream, int fd, struct flow *flow)
 {
 	struct conn *conn = conn_take_slot(bridge);
 	uint16_t generation;
@@ -84,18 +124,23 @@ struct conn *conn_get(struct bridge *bridge, struct flow *flow, int fd)
 	memset(conn, 0, sizeof(*conn));
 	conn->generation = (uint16_t)(generation + 1);
 	conn->fd = fd;
-	conn->flow = flow;
-	conn->flow_index = stack_flow_index(bridge->stack, flow);
+	conn->purpose = (uint8_t)purpose;
+	conn->upstream = (uint8_t)upstream;
+	conn->wanted = UPSTREAMS_ANY;
 	conn->left_head = conn->recvmsg_head = conn->frame = FRAME_NONE;
 	conn->entry = SPLICE_NONE;
 	conn->name = DNSMAP_NONE;
-	bridge->flow_conns[conn->flow_index] = conn_index(bridge, conn);
+	bridge->upstreams.list[upstream].conns++;
+	if (flow)
+		conn_attach_flow(bridge, conn, flow);
 	conn_move(bridge, conn, CONN_DIALING);
 	return conn;
 }
 
 void conn_detach_flow(struct bridge *bridge, struct conn *conn)
 {
+	if (!conn->flow)
+		return;
 	bridge->flow_conns[conn->flow_index] = CONN_NONE;
 	conn->flow = NULL;
 }
@@ -129,6 +174,7 @@ static void conn_free(struct bridge *bridge, struct conn *conn)
 	if (conn->frame != FRAME_NONE)
 		frame_put(bridge->pool, conn->frame);
 	bridge_release_name(bridge, conn);
+	conn_upstream(bridge, conn)->conns--;
 	conn_move(bridge, conn, CONN_FREE);
 	/* a slot that still hangs in a list goes to the free list when it is taken out there */
 	for (int link = 0; link < CONN_LINK_COUNT; link++)

@@ -11,18 +11,22 @@
 
 #include <string.h>
 
-static void bridge_record_put(struct bridge *bridge, struct flow_record *record, uint64_t started_ns)
+/* `conn`: NULL, no upstream was tried. */
+static void bridge_record_put(struct bridge *bridge, const struct conn *conn, struct flow_record *record,
+			      uint64_t started_ns)
 {
 	const struct flow_recorder *recorder = bridge->settings.recorder;
 
 	bridge_record_name(bridge, &record->destination.addr, record->name);
-	memcpy(record->upstream, bridge->upstream.settings->name, sizeof(record->upstream));
+	if (conn)
+		memcpy(record->upstream, conn_upstream(bridge, conn)->settings.name, sizeof(record->upstream));
 	record->started_ns = started_ns;
 	record->ended_ns = bridge->now_ns;
 	recorder->put(recorder->ctx, record);
 }
 
-static void bridge_record_describe(struct bridge *bridge, const struct flow *flow, struct flow_record *record)
+static void bridge_record_describe(struct bridge *bridge, const struct conn *conn, const struct flow *flow,
+				   struct flow_record *record)
 {
 	struct flow_info info;
 
@@ -33,7 +37,7 @@ static void bridge_record_describe(struct bridge *bridge, const struct flow *flo
 	record->bytes_to_client = info.bytes_to_client;
 	record->packets_from_client = info.packets_from_client;
 	record->packets_to_client = info.packets_to_client;
-	bridge_record_put(bridge, record, info.created_ns);
+	bridge_record_put(bridge, conn, record, info.created_ns);
 }
 
 void bridge_record_turned_away(struct bridge *bridge, const struct flow *flow, const char *why)
@@ -41,7 +45,7 @@ void bridge_record_turned_away(struct bridge *bridge, const struct flow *flow, c
 	struct flow_record record = {.end = bridge->stopping ? RECORD_END_STOPPED : RECORD_END_REFUSED, .why = why};
 
 	if (bridge->settings.recorder)
-		bridge_record_describe(bridge, flow, &record);
+		bridge_record_describe(bridge, NULL, flow, &record);
 }
 
 void bridge_record(struct bridge *bridge, const struct conn *conn, enum record_end end)
@@ -56,7 +60,7 @@ void bridge_record(struct bridge *bridge, const struct conn *conn, enum record_e
 	};
 
 	if (bridge->settings.recorder && conn->flow)
-		bridge_record_describe(bridge, conn->flow, &record);
+		bridge_record_describe(bridge, conn, conn->flow, &record);
 }
 
 void bridge_record_closed(struct bridge *bridge, const struct conn *conn, enum flow_end why)
@@ -83,35 +87,29 @@ void bridge_record_handover(struct bridge *bridge, const struct conn *conn, enum
 	};
 
 	if (bridge->settings.recorder)
-		bridge_record_put(bridge, &record, entry->created_ns);
+		bridge_record_put(bridge, conn, &record, entry->created_ns);
 }
 
 /* --- what it says about the upstream --- */
 
-void bridge_failed(struct bridge *bridge, struct conn *conn, const char *why, bool upstreams_fault)
+void bridge_granted(struct bridge *bridge, struct conn *conn)
 {
-	struct bridge_health *health = &bridge->health;
+	struct upstream *upstream = conn_upstream(bridge, conn);
 
-	conn->why = why;
-	if (!upstreams_fault)
-		return;
-	health->failed_ns = bridge->now_ns;
-	health->failure = why;
-	health->failures++;
+	upstream->counters.connects_ok++;
+	upstream->answered_ns = bridge->now_ns;
+	upstream->refusal = NULL;
+	upstream->refusals = 0;
 }
 
-void bridge_answered(struct bridge *bridge, struct conn *conn, const char *refusal)
+void bridge_refused(struct bridge *bridge, struct conn *conn, enum upstream_refusal refusal)
 {
-	struct bridge_health *health = &bridge->health;
+	struct upstream *upstream = conn_upstream(bridge, conn);
 
-	conn->why = refusal;
-	health->answered_ns = bridge->now_ns;
-	health->failures = 0;
-	health->refusal = refusal;
-	health->refusals = refusal ? health->refusals + 1 : 0;
-}
-
-const struct bridge_health *bridge_health(const struct bridge *bridge)
-{
-	return &bridge->health;
+	conn->why = upstream_refusal_name(refusal);
+	upstream->counters.connects_refused++;
+	upstream->counters.refused[refusal]++;
+	upstream->answered_ns = bridge->now_ns;
+	upstream->refusal = conn->why;
+	upstream->refusals++;
 }

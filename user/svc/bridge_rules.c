@@ -22,15 +22,27 @@ static bool rules_send_up(enum rules_action action)
 	return action == RULES_PROXY || action == RULES_REJECT;
 }
 
+/* As the programs do: nothing goes directly to a fake address, as there is no such host. */
+static struct rules_verdict bridge_decide_by(const struct bridge *bridge, const struct rules_set *rules,
+					     const struct rules_packet *packet)
+{
+	struct rules_verdict verdict = rules_decide(rules, packet);
+
+	if (verdict.action == RULES_DIRECT && bridge_is_fake(bridge, &packet->dst))
+		return (struct rules_verdict){.action = RULES_PROXY, .rule = RULES_NONE, .upstream = -1};
+	return verdict;
+}
+
 static struct rules_verdict bridge_decide(const struct bridge *bridge, const struct rules_packet *packet)
 {
-	struct rules_verdict verdict = rules_decide(bridge->rules, packet);
+	struct rules_verdict verdict = bridge_decide_by(bridge, bridge->rules, packet);
 
-	/* as the programs do: there is no such host to go to */
-	if (verdict.action == RULES_DIRECT && bridge_is_fake(bridge, &packet->dst))
-		verdict = (struct rules_verdict){.action = RULES_PROXY, .rule = RULES_NONE, .upstream = -1};
-	if (!rules_send_up(verdict.action) && bridge->now_ns < bridge->rules_overlap_until_ns)
-		return rules_decide(bridge->rules_before, packet);
+	if (rules_send_up(verdict.action) || bridge->now_ns >= bridge->rules_overlap_until_ns)
+		return verdict;
+	verdict = bridge_decide_by(bridge, bridge->rules_before, packet);
+	/* the upstreams may have changed with the rules */
+	if (verdict.upstream >= 0)
+		verdict.upstream = upstreams_renamed(&bridge->upstreams, verdict.upstream);
 	return verdict;
 }
 
@@ -76,11 +88,4 @@ struct rules_verdict bridge_decide_flow(const struct bridge *bridge, const struc
 	packet.dst = info.destination.addr;
 	packet.dport = info.destination.port;
 	return bridge_decide(bridge, &packet);
-}
-
-struct upstream *bridge_choose_upstream(struct bridge *bridge, int32_t wanted)
-{
-	/* there is one, and a rule can name no other */
-	(void)wanted;
-	return &bridge->upstream;
 }

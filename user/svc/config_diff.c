@@ -61,6 +61,9 @@ static bool config_same(const char *a, const char *b, const struct config_key *k
 	case CONFIG_KIND_RULES:
 		return config_same_rules((const struct config_rules *)(a + key->offset),
 					 (const struct config_rules *)(b + key->offset));
+	case CONFIG_KIND_SERVER:
+		return !memcmp(a + key->offset, b + key->offset, key->size) &&
+		       !strcmp(a + key->count_offset, b + key->count_offset);
 	default:
 		return key->offset == CONFIG_NO_TARGET || !memcmp(a + key->offset, b + key->offset, key->size);
 	}

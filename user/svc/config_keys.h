@@ -22,8 +22,10 @@ enum config_kind {
 	CONFIG_KIND_CHOICE,
 	CONFIG_KIND_STRING, /* up to size - 1 bytes */
 	CONFIG_KIND_ENDPOINT,
-	CONFIG_KIND_PREFIX,    /* ADDRESS/BITS: struct config_prefix */
-	CONFIG_KIND_PORTS,     /* FIRST-LAST: struct config_ports */
+	CONFIG_KIND_SERVER, /* ADDRESS:PORT or NAME:PORT; target: struct endpoint, name (CONFIG_MAX_HOST + 1 bytes) at
+			       `count_offset` */
+	CONFIG_KIND_PREFIX, /* ADDRESS/BITS: struct config_prefix */
+	CONFIG_KIND_PORTS,  /* FIRST-LAST: struct config_ports */
 	CONFIG_KIND_ADDRESSES, /* list of addresses, at most `max`; target: array of struct addr, count at
 				  `count_offset` */
 	CONFIG_KIND_RULES,     /* config_rules.c; target: struct config_rules */

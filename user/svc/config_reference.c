@@ -118,6 +118,9 @@ void config_reference_kind(const struct config_key *key, char *out, size_t bytes
 	case CONFIG_KIND_STRING:
 		snprintf(out, bytes, "text, up to %zu bytes", key->size - 1);
 		return;
+	case CONFIG_KIND_SERVER:
+		snprintf(out, bytes, "`ADDRESS:PORT` or `NAME:PORT`");
+		return;
 	case CONFIG_KIND_ENDPOINT:
 		snprintf(out, bytes, "`ADDRESS:PORT`");
 		return;

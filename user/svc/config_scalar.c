@@ -4,6 +4,8 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+#include "config.h"
+
 #define CONFIG_MAX_DURATION_NS (30ull * 86400 * 1000000000ull)
 
 /* Reads digits up to the first other character; NULL: none, too many, or a leading zero. */
@@ -88,6 +90,46 @@ bool config_scalar_endpoint(const char *text, struct endpoint *out)
 		endpoint.addr = addr_from_ipv4(ip);
 	}
 	*out = endpoint;
+	return true;
+}
+
+/* One label of a host name up to the dot or the end; NULL: it is none. */
+static const char *config_label(const char *text, bool *all_digits)
+{
+	const char *p = text;
+
+	*all_digits = true;
+	for (; *p && *p != '.'; p++) {
+		bool digit = *p >= '0' && *p <= '9', letter = (*p | 32) >= 'a' && (*p | 32) <= 'z';
+
+		if (!digit && !letter && *p != '-' && *p != '_')
+			return NULL;
+		*all_digits = *all_digits && digit;
+	}
+	if (p == text || p - text > 63 || *text == '-' || p[-1] == '-')
+		return NULL;
+	return p;
+}
+
+bool config_scalar_host(const char *text, char *host, __be16 *out)
+{
+	const char *colon = strrchr(text, ':'), *p;
+	char name[CONFIG_MAX_HOST + 1];
+	bool all_digits;
+	uint32_t port;
+
+	if (!colon || (size_t)(colon - text) > CONFIG_MAX_HOST || !config_scalar_uint(colon + 1, &port) || !port ||
+	    port > 65535)
+		return false;
+	memcpy(name, text, (size_t)(colon - text));
+	name[colon - text] = 0;
+	p = config_label(name, &all_digits);
+	while (p && *p == '.')
+		p = config_label(p + 1, &all_digits);
+	if (!p || all_digits)
+		return false;
+	strcpy(host, name);
+	*out = be16((uint16_t)port);
 	return true;
 }
 

@@ -20,6 +20,11 @@ bool config_scalar_bool(const char *text, bool *out);
 bool config_scalar_duration(const char *text, uint64_t *out_ns);
 /* a.b.c.d:port or [v6]:port, port 1..65535. */
 bool config_scalar_endpoint(const char *text, struct endpoint *out);
+/*
+ * name:port, as RFC 952 and RFC 1123 2.1 have host names, with `_` besides. The last label is not all digits, so that a
+ * mistyped address is none. `host`: CONFIG_MAX_HOST + 1 bytes; *port in network order.
+ */
+bool config_scalar_host(const char *text, char *host, __be16 *port);
 /* a.b.c.d or an IPv6 address without brackets. */
 bool config_scalar_addr(const char *text, struct addr *out);
 /* FIRST-LAST, 1..65535, FIRST not behind LAST. */

@@ -9,6 +9,7 @@
 #include <yaml.h>
 
 #include "config_keys.h"
+#include "config_password.h"
 #include "config_reader.h"
 #include "config_scalar.h"
 
@@ -28,7 +29,10 @@ const struct config config_defaults = {
 		.half_open = 4096,
 		.half_open_per_source = 256},
 	.bpf_pin = "/sys/fs/bpf/socksplice",
-	.upstreams = {[0 ... CONFIG_MAX_UPSTREAMS - 1] = {.ports = {10000, 40000}}},
+	.upstreams = {[0 ... CONFIG_MAX_UPSTREAMS - 1] = {.ports = {10000, 40000},
+							  .weight = 1,
+							  .backoff_ns = 5 * SECOND,
+							  .pool_max_age_ns = 30 * SECOND}},
 	.dns = {.cache = 10000},
 	.state = "/var/lib/socksplice",
 	.control = "/run/socksplice/control.sock",
@@ -38,8 +42,10 @@ const struct config config_defaults = {
 			.enable_cpu_affinity = true,
 			.enable_simd = true,
 			.enable_ebpf = true,
+			.enable_connection_pool = true,
 			.batch_size = 32,
 			.memory_pool_size = 32768,
+			.connection_pool_size = 128,
 			.io_uring_entries = 256},
 };
 
@@ -161,9 +167,30 @@ static int config_read_endpoint(const struct config_reader *reader, const yaml_n
 		return config_fail(
 			reader, &node->start_mark,
 			"%s: \"%s\" is no address with port; ADDRESS:PORT or \"[IPV6]:PORT\" with a port from 1 to "
-			"65535 is (host names: not in this build yet)",
+			"65535 is",
 			key->name, config_text(node));
 	memcpy(target, &value, sizeof(value));
+	return 0;
+}
+
+static int config_read_server(const struct config_reader *reader, const yaml_node_t *node, const struct config_key *key,
+			      char *base)
+{
+	char host[CONFIG_MAX_HOST + 1] = "";
+	struct endpoint value = {0};
+
+	if (node->type != YAML_SCALAR_NODE)
+		return config_fail(reader, &node->start_mark, "%s: a single value is expected here", key->name);
+	if (strlen(config_text(node)) != node->data.scalar.length ||
+	    (!config_scalar_endpoint(config_text(node), &value) &&
+	     !config_scalar_host(config_text(node), host, &value.port)))
+		return config_fail(
+			reader, &node->start_mark,
+			"%s: \"%s\" is no address with port; ADDRESS:PORT, \"[IPV6]:PORT\" or NAME:PORT with a port "
+			"from 1 to 65535 is",
+			key->name, config_text(node));
+	memcpy(base + key->offset, &value, sizeof(value));
+	memcpy(base + key->count_offset, host, sizeof(host));
 	return 0;
 }
 
@@ -241,8 +268,8 @@ static int config_read_sequence(const struct config_reader *reader, const yaml_n
 		int err;
 
 		if (count == key->max)
-			return config_fail(reader, &element->start_mark, "%s: more than %llu: not in this build yet",
-					   key->name, (unsigned long long)key->max);
+			return config_fail(reader, &element->start_mark, "%s: at most %llu are allowed", key->name,
+					   (unsigned long long)key->max);
 		err = config_read_mapping(reader, element, key->keys, base + key->offset + count * key->size,
 					  key->name);
 		if (err)
@@ -315,6 +342,8 @@ static int config_read_value(const struct config_reader *reader, const yaml_node
 		return config_read_sequence(reader, value, key, base);
 	case CONFIG_KIND_ADDRESSES:
 		return config_read_addresses(reader, value, key, base);
+	case CONFIG_KIND_SERVER:
+		return config_read_server(reader, value, key, base);
 	case CONFIG_KIND_RULES:
 		return config_rules_read(reader, value);
 	default:
@@ -409,23 +438,71 @@ static int config_read_mapping(const struct config_reader *reader, const yaml_no
 
 /* --- what no single key can tell --- */
 
+/* Where the `index`th element of a list of the root stands. */
+static const yaml_mark_t *config_element_mark(const struct config_reader *reader, const yaml_node_t *root,
+					      const char *name, uint32_t index)
+{
+	for (yaml_node_pair_t *pair = root->data.mapping.pairs.start; pair < root->data.mapping.pairs.top; pair++) {
+		const yaml_node_t *key = yaml_document_get_node(reader->document, pair->key);
+		const yaml_node_t *value = yaml_document_get_node(reader->document, pair->value);
+
+		if (!strcmp(config_text(key), name))
+			return &yaml_document_get_node(reader->document, value->data.sequence.items.start[index])
+					->start_mark;
+	}
+	return &root->start_mark;
+}
+
+static int config_check_credentials(const struct config_reader *reader, const yaml_mark_t *mark,
+				    const struct config_upstream *upstream)
+{
+	if (upstream->password[0] && upstream->password_file[0])
+		return config_fail(reader, mark, "upstreams: \"%s\": password and password-file exclude each other",
+				   upstream->name);
+	if (!upstream->username[0] && (upstream->password[0] || upstream->password_file[0]))
+		return config_fail(reader, mark,
+				   "upstreams: \"%s\": username and password go together; username is missing",
+				   upstream->name);
+	if (upstream->username[0] && !upstream->password[0] && !upstream->password_file[0])
+		return config_fail(reader, mark,
+				   "upstreams: \"%s\": username and password (or password-file) go together; password "
+				   "is missing",
+				   upstream->name);
+	return 0;
+}
+
+static int config_check_upstream(const struct config_reader *reader, const yaml_node_t *root, uint32_t index)
+{
+	const struct config_upstream *upstream = &reader->out->upstreams[index];
+	const yaml_mark_t *mark = config_element_mark(reader, root, "upstreams", index);
+
+	for (uint32_t i = 0; i < index; i++)
+		if (!strcmp(reader->out->upstreams[i].name, upstream->name))
+			return config_fail(reader, mark, "upstreams: \"%s\" is listed twice; each name must be another",
+					   upstream->name);
+	for (uint32_t i = 0; i < upstream->source_count; i++)
+		if (!upstream->host[0] && addr_is_ipv4(&upstream->sources[i]) != addr_is_ipv4(&upstream->server.addr))
+			return config_fail(reader, mark,
+					   "upstreams: \"%s\": sources must be of the server's address family",
+					   upstream->name);
+	for (uint32_t i = 1; i < upstream->source_count; i++)
+		if (addr_is_ipv4(&upstream->sources[i]) != addr_is_ipv4(&upstream->sources[0]))
+			return config_fail(reader, mark, "upstreams: \"%s\": sources must be of one address family",
+					   upstream->name);
+	return config_check_credentials(reader, mark, upstream);
+}
+
 static int config_check_whole(const struct config_reader *reader, const yaml_node_t *root)
 {
 	const struct config *config = reader->out;
-	const struct config_upstream *upstream = &config->upstreams[0];
 
-	if (!upstream->username[0] != !upstream->password[0])
-		return config_fail(reader, &root->start_mark,
-				   "upstreams: username and password go together; %s is missing",
-				   upstream->username[0] ? "password" : "username");
+	for (uint32_t i = 0; i < config->upstream_count; i++)
+		if (config_check_upstream(reader, root, i))
+			return -EINVAL;
 	if (config->tcp.half_open_per_source > config->tcp.half_open)
 		return config_fail(reader, &root->start_mark,
 				   "tcp: half-open-per-source (%u) must not exceed half-open (%u)",
 				   config->tcp.half_open_per_source, config->tcp.half_open);
-	for (uint32_t i = 0; i < upstream->source_count; i++)
-		if (addr_is_ipv4(&upstream->sources[i]) != addr_is_ipv4(&upstream->server.addr))
-			return config_fail(reader, &root->start_mark,
-					   "upstreams: sources must be of the server's address family");
 	for (uint32_t i = 0; i < config->interface_count; i++) {
 		const struct config_interface *interface = &config->interfaces[i];
 
@@ -553,5 +630,10 @@ int config_load_marked(const char *path, struct config *out, struct config_marks
 		return err;
 	err = config_parse_marked(text, bytes, path, out, marks, error);
 	free(text);
+	if (!err) {
+		err = config_read_passwords(path, out, error);
+		if (err)
+			config_release(out);
+	}
 	return err;
 }

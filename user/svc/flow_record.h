@@ -43,7 +43,7 @@ enum record_end {
 struct flow_record {
 	struct endpoint client, destination;
 	char name[DNS_TEXT_BYTES]; /* that the client asked for; empty: it went to an address */
-	char upstream[64];
+	char upstream[64];         /* empty: none was tried, or it is not in the configuration any more */
 	enum record_tier tier;
 	enum record_end end;
 	const char *why;         /* static; of REFUSED: the counter that counted it. NULL: nothing to add */

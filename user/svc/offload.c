@@ -75,12 +75,12 @@ static int offload_set_mss(struct bridge *bridge, const struct conn *conn, const
 	int mss = (int)(client < link ? client : link);
 
 	/* what the socket would announce by itself is not more */
-	if ((uint32_t)mss >= bridge->upstream.mtu - headers)
+	if ((uint32_t)mss >= conn_upstream(bridge, conn)->mtu - headers)
 		return 0;
 	return setsockopt(conn->fd, IPPROTO_TCP, TCP_MAXSEG, &mss, sizeof(mss)) ? -errno : 0;
 }
 
-static void offload_count_refusal(struct bridge *bridge, struct conn *conn, enum splice_refusal why)
+void offload_count_refusal(struct bridge *bridge, struct conn *conn, enum splice_refusal why)
 {
 	if (conn->traced)
 		trace_note(&bridge->trace, bridge->now_ns, "not spliced: %s", splice_refusal_name(why));
@@ -99,11 +99,11 @@ bool offload_prepare(struct bridge *bridge, struct conn *conn)
 		return true;
 	}
 	stack_flow_syn(bridge->stack, conn->flow, &syn);
-	refusal = splice_take(bridge->splice, &syn, conn->fd, bridge->now_ns, &conn->entry);
+	refusal = splice_take(bridge->splice, conn->upstream, &syn, conn->fd, bridge->now_ns, &conn->entry);
 	if (refusal == SPLICE_REFUSED_KEY_IN_USE) {
 		if (splice_answer_syn(bridge->splice, &syn, bridge->now_ns))
 			return false;
-		refusal = splice_take(bridge->splice, &syn, conn->fd, bridge->now_ns, &conn->entry);
+		refusal = splice_take(bridge->splice, conn->upstream, &syn, conn->fd, bridge->now_ns, &conn->entry);
 	}
 	if (!refusal && offload_set_mss(bridge, conn, &syn)) {
 		splice_release(bridge->splice, conn->entry, bridge->now_ns);
@@ -128,13 +128,13 @@ bool offload_prepare(struct bridge *bridge, struct conn *conn)
 void offload_relay(struct bridge *bridge, struct conn *conn, enum splice_refusal why)
 {
 	struct flow_entry *entry = splice_entry(bridge->splice, conn->entry);
-	bool clamped = entry->clamp_on;
+	bool clamped = entry->clamp_on, kept;
 
 	offload_count_refusal(bridge, conn, why);
 	__atomic_store_n(&entry->clamp_on, 0, __ATOMIC_SEQ_CST);
-	splice_demote(bridge->splice, conn->entry, conn->flow != NULL);
+	kept = splice_demote(bridge->splice, conn->entry, conn->flow != NULL);
 	if (conn->flow)
-		bridge_keep_flow(bridge, conn->flow, true);
+		bridge_keep_flow(bridge, conn->flow, kept);
 	conn->relayed_after_dial = true;
 	/* an ACK for what the clamp held back, or the server would send it again */
 	if (clamped && !repair_freeze(conn->fd))
@@ -194,6 +194,7 @@ static void offload_fill_entry(struct bridge *bridge, struct conn *conn)
 {
 	struct flow_entry *entry = splice_entry(bridge->splice, conn->entry);
 	struct flow_half *up = &entry->half[FLOW_UP], *down = &entry->half[FLOW_DOWN];
+	const struct upstream *upstream = conn_upstream(bridge, conn);
 	uint8_t both = entry->offered.flags & entry->agreed.flags;
 	uint32_t snd_nxt = entry->own_isn + 1 + conn->handshake_sent;
 
@@ -214,10 +215,15 @@ static void offload_fill_entry(struct bridge *bridge, struct conn *conn)
 	down->l3_diff = offload_l3_diff(&up->dst, &up->src, down);
 	down->l4_diff = offload_l4_diff(up->dport, up->sport, down);
 	down->mac_valid = 1;
-	if (bridge->upstream.next_hop.valid) {
-		memcpy(up->dmac, bridge->upstream.next_hop.mac, 6);
-		memcpy(up->smac, bridge->upstream.mac, 6);
+	if (upstream->next_hop.valid) {
+		memcpy(up->dmac, upstream->next_hop.mac, 6);
+		memcpy(up->smac, upstream->mac, 6);
 		up->mac_valid = 1;
+	}
+	/* a connection of the pool offered a scale before its client was known */
+	if (conn->from_pool && both & FLOW_OPTION_WSCALE) {
+		up->window_shift = (int8_t)(conn->client_wscale - entry->offered.wscale);
+		entry->offered.wscale = conn->client_wscale;
 	}
 	/* a scale that only one side has is none (RFC 7323 2.2); the window of both is read with these from now on */
 	if (!(both & FLOW_OPTION_WSCALE))
@@ -238,13 +244,13 @@ static bool offload_has(const struct flow_entry *entry, uint8_t option)
 	return entry->offered.flags & entry->agreed.flags & option;
 }
 
-static uint16_t offload_client_mss(const struct bridge *bridge, const struct flow_entry *entry)
+static uint16_t offload_client_mss(const struct upstream *upstream, const struct flow_entry *entry)
 {
 	bool ipv4 = offload_header_bytes(entry) == OFFLOAD_IPV4_HEADERS;
 	uint32_t mss = entry->agreed.mss ? entry->agreed.mss
 		       : ipv4            ? OFFLOAD_DEFAULT_MSS_IPV4
 					 : OFFLOAD_DEFAULT_MSS_IPV6;
-	uint32_t path = bridge->upstream.mtu - offload_header_bytes(entry);
+	uint32_t path = upstream->mtu - offload_header_bytes(entry);
 
 	return (uint16_t)(mss < path ? mss : path);
 }
@@ -255,7 +261,7 @@ static void offload_send_synack(struct bridge *bridge, struct conn *conn)
 	const struct flow_entry *entry = splice_entry(bridge->splice, conn->entry);
 	const struct flow_half *down = &entry->half[FLOW_DOWN];
 	uint32_t window = (uint32_t)down->window << entry->agreed.wscale;
-	uint16_t mss = offload_client_mss(bridge, entry);
+	uint16_t mss = offload_client_mss(conn_upstream(bridge, conn), entry);
 	struct build_segment segment = {
 		.seq = entry->hold - 1,
 		.ack = entry->client_isn + 1,
@@ -342,7 +348,7 @@ void offload_replied(struct bridge *bridge, struct conn *conn)
 	if (conn->traced)
 		trace_note(&bridge->trace, bridge->now_ns,
 			   "socket frozen, client→upstream open, SYN-ACK with seq %u, mss %u, options %s%s%s",
-			   entry->hold - 1, offload_client_mss(bridge, entry),
+			   entry->hold - 1, offload_client_mss(conn_upstream(bridge, conn), entry),
 			   offload_has(entry, FLOW_OPTION_TIMESTAMPS) ? "TS " : "",
 			   offload_has(entry, FLOW_OPTION_SACK) ? "SACK " : "",
 			   offload_has(entry, FLOW_OPTION_WSCALE) ? "WS" : "");
@@ -369,7 +375,7 @@ static ssize_t offload_peek(struct bridge *bridge, const struct conn *conn, uint
 static uint32_t offload_deliver(struct bridge *bridge, struct conn *conn, uint32_t held)
 {
 	struct flow_entry *entry = splice_entry(bridge->splice, conn->entry);
-	uint32_t seq = entry->hold, bytes, segment;
+	uint32_t seq = entry->hold, mtu = conn_upstream(bridge, conn)->mtu, bytes, segment;
 
 	if (!held)
 		return seq;
@@ -377,8 +383,8 @@ static uint32_t offload_deliver(struct bridge *bridge, struct conn *conn, uint32
 	segment = entry->offered.mss                                    ? entry->offered.mss
 		  : offload_header_bytes(entry) == OFFLOAD_IPV4_HEADERS ? OFFLOAD_DEFAULT_MSS_IPV4
 									: OFFLOAD_DEFAULT_MSS_IPV6;
-	if (segment > bridge->upstream.mtu - offload_header_bytes(entry))
-		segment = bridge->upstream.mtu - offload_header_bytes(entry);
+	if (segment > mtu - offload_header_bytes(entry))
+		segment = mtu - offload_header_bytes(entry);
 	segment -= offload_has(entry, FLOW_OPTION_TIMESTAMPS) ? OFFLOAD_TIMESTAMP_BYTES : 0;
 	splice_counters(bridge->splice)->early_data_flows += bytes > 0;
 	splice_counters(bridge->splice)->early_data_bytes += bytes;
@@ -406,14 +412,13 @@ static void offload_let_go(struct bridge *bridge, struct conn *conn)
 	struct flow *flow = conn->flow;
 	uint32_t entry = conn->entry;
 
-	splice_set_conn(bridge->splice, entry, CONN_NONE);
+	splice_let_go(bridge->splice, entry);
 	conn->entry = SPLICE_NONE;
 	if (conn->traced) {
 		trace_note(&bridge->trace, bridge->now_ns, "client is established: spliced, the socket is gone");
 		splice_set_traced(bridge->splice, entry);
 		conn->traced = false;
 	}
-	splice_counters(bridge->splice)->spliced++;
 	if (flow) {
 		conn_detach_flow(bridge, conn);
 		stack_hand_over(bridge->stack, flow);
@@ -546,6 +551,12 @@ void offload_after_close(struct bridge *bridge, struct conn *conn)
 		return;
 	splice_release(bridge->splice, conn->entry, bridge->now_ns);
 	conn->entry = SPLICE_NONE;
+}
+
+void offload_forget(struct bridge *bridge, struct conn *conn)
+{
+	offload_after_close(bridge, conn);
+	conn->relayed_after_dial = false;
 }
 
 bool offload_is_pending(const struct conn *conn)

@@ -6,13 +6,16 @@
 #include <stdint.h>
 
 #include "bpfload.h"
+#include "ports.h"
 
 /*
- * Registers the range and notes it beside the maps, which outlive the daemon like the flows that use the ports. A
- * failure is no reason not to start: it is logged.
+ * Registers the ports and notes those that were not reserved before beside the maps, which outlive the daemon like the
+ * flows that use the ports. What is noted and not wanted any more is given back, but a range with a port that is
+ * `in_use` stays. A failure is no reason not to start: it is logged.
  */
-void reserve_take(struct bpfload *bpf, uint16_t first, uint16_t last, uint64_t daemon);
-/* Gives back what is noted, if it was ours to take. */
+void reserve_take(struct bpfload *bpf, const struct ports_set *configured, const struct ports_set *in_use,
+		  uint64_t daemon);
+/* Gives back what is noted. */
 void reserve_release(struct bpfload *bpf);
 
 #endif

@@ -25,9 +25,9 @@ _Static_assert(SOCKS_RECV_OFFSET + SOCKS_RECV_BYTES <= 2048, "beyond the smalles
 static const struct {
 	enum flow_refusal refusal;
 	size_t counter;
-	const char *name;
+	enum upstream_refusal kind;
 } socks_client_refusals[] = {
-#define REFUSAL(code, how, name) [code] = {how, offsetof(struct bridge_counters, name), #name}
+#define REFUSAL(code, how, name) [code] = {how, offsetof(struct bridge_counters, name), UPSTREAM_REFUSAL_##name}
 	REFUSAL(SOCKS_REPLY_GENERAL_FAILURE, REFUSE_RESET, reply_general_failure),
 	REFUSAL(SOCKS_REPLY_NOT_ALLOWED, REFUSE_ADMIN_PROHIBITED, reply_not_allowed),
 	REFUSAL(SOCKS_REPLY_NET_UNREACHABLE, REFUSE_NET_UNREACHABLE, reply_net_unreachable),
@@ -39,17 +39,23 @@ static const struct {
 #undef REFUSAL
 };
 
-static bool socks_client_has_password(const struct bridge *bridge)
+static const struct config_upstream *socks_client_settings(struct bridge *bridge, const struct conn *conn)
 {
-	return bridge->config->upstreams[0].username[0];
+	return &conn_upstream(bridge, conn)->settings;
 }
 
-static enum socks_offer socks_client_offer(const struct bridge *bridge)
+static enum socks_offer socks_client_offer(struct bridge *bridge, const struct conn *conn)
 {
-	if (!socks_client_has_password(bridge))
+	if (!socks_client_settings(bridge, conn)->username[0])
 		return SOCKS_OFFER_NONE;
 	/* a password that is sent ahead must be asked for: the server would read it as the request otherwise */
-	return bridge->config->upstreams[0].pipeline ? SOCKS_OFFER_PASSWORD : SOCKS_OFFER_EITHER;
+	return conn->one_flight ? SOCKS_OFFER_PASSWORD : SOCKS_OFFER_EITHER;
+}
+
+/* A counter by its offset. */
+static void socks_client_count(struct bridge *bridge, size_t counter)
+{
+	++*(uint64_t *)((char *)&bridge->counters + counter);
 }
 
 static void socks_client_arm(struct bridge *bridge, struct conn *conn, uint64_t timeout_ns)
@@ -59,11 +65,17 @@ static void socks_client_arm(struct bridge *bridge, struct conn *conn, uint64_t 
 
 void socks_client_dial(struct bridge *bridge, struct conn *conn)
 {
-	bridge->counters.dials++;
-	socks_handshake_init(&conn->handshake, socks_client_offer(bridge));
+	struct upstream *upstream = conn_upstream(bridge, conn);
+
+	if (conn->purpose == CONN_FOR_CLIENT)
+		bridge->counters.dials++;
+	upstream->counters.dials++;
+	conn->dialled_ns = bridge->now_ns;
+	conn->server = *upstream_address(upstream);
+	socks_handshake_init(&conn->handshake, socks_client_offer(bridge, conn));
 	socks_client_arm(bridge, conn, bridge->config->tcp.connect_timeout_ns);
 	uring_connect(bridge->uring, conn_start_op(bridge, conn, CONN_OP_CONNECT), conn->fd,
-		      (const struct sockaddr *)&bridge->upstream.server, bridge->upstream.server_bytes);
+		      (const struct sockaddr *)&upstream->server, upstream->server_bytes);
 }
 
 void socks_client_refuse(struct bridge *bridge, struct conn *conn, enum flow_refusal how)
@@ -111,43 +123,103 @@ static size_t socks_client_build_request(struct bridge *bridge, struct conn *con
 	return socks_build_connect(out, &info.destination);
 }
 
-static size_t socks_client_build_auth(struct bridge *bridge, uint8_t *out)
+static size_t socks_client_build_auth(struct bridge *bridge, const struct conn *conn, uint8_t *out)
 {
-	return socks_build_auth(out, bridge->config->upstreams[0].username, bridge->config->upstreams[0].password);
+	const struct config_upstream *settings = socks_client_settings(bridge, conn);
+
+	return socks_build_auth(out, settings->username, settings->password);
 }
 
 /* Everything in one flight; the server's answers are still checked one by one. */
 static void socks_client_send_pipelined(struct bridge *bridge, struct conn *conn)
 {
 	uint8_t *start = frame_data(bridge->pool, conn->frame) + FRAME_PAYLOAD_OFFSET;
-	size_t len = socks_build_greeting(start, socks_client_offer(bridge));
+	enum socks_offer offer = socks_client_offer(bridge, conn);
+	size_t len = socks_build_greeting(start, offer);
 
-	if (socks_client_has_password(bridge))
-		len += socks_client_build_auth(bridge, start + len);
+	if (offer != SOCKS_OFFER_NONE)
+		len += socks_client_build_auth(bridge, conn, start + len);
 	len += socks_client_build_request(bridge, conn, start + len);
 	socks_client_send(bridge, conn, FRAME_PAYLOAD_OFFSET, len);
 }
 
+/*
+ * The upstream is why this connection came to nothing. Its client is served by another connection where that can be,
+ * else refused.
+ */
+static void socks_client_upstream_failed(struct bridge *bridge, struct conn *conn, enum upstream_failure kind)
+{
+	static const size_t counters[] = {
+#define X(name) [UPSTREAM_FAILURE_##name] = offsetof(struct bridge_counters, name),
+		UPSTREAM_FAILURE_KINDS(X)
+#undef X
+	};
+
+	if (conn->purpose == CONN_FOR_CLIENT)
+		socks_client_count(bridge, counters[kind]);
+	conn->why = upstream_failure_name(kind);
+	upkeep_failed(bridge, conn, kind);
+	if (conn->purpose != CONN_FOR_CLIENT)
+		conn_close(bridge, conn, true);
+	else if (!dial_again(bridge, conn, kind))
+		socks_client_refuse(bridge, conn,
+				    kind == UPSTREAM_FAILURE_dial_timed_out ? REFUSE_HOST_UNREACHABLE : REFUSE_RESET);
+}
+
+/* Why the server closed or was silent behind CONNECT is not known: it may be the destination. */
+static void socks_client_closed(struct bridge *bridge, struct conn *conn)
+{
+	if (conn->state != CONN_REQUESTING) {
+		socks_client_upstream_failed(bridge, conn, UPSTREAM_FAILURE_handshake_closed);
+		return;
+	}
+	/* a connection of the pool had come to its end before CONNECT reached the server */
+	if (conn->from_pool && !conn->handshake.have && dial_instead(bridge, conn))
+		return;
+	CONN_FAILED(bridge, conn, handshake_closed);
+	socks_client_refuse(bridge, conn, REFUSE_RESET);
+}
+
+/* What says something about this machine, and nothing about the upstream. */
+static bool socks_client_is_own_fault(int error)
+{
+	return error == EADDRNOTAVAIL || error == EADDRINUSE || error == ENOBUFS || error == ENOMEM ||
+	       error == EACCES || error == EPERM;
+}
+
 static void socks_client_dial_failed(struct bridge *bridge, struct conn *conn, int error)
 {
-	enum flow_refusal how = REFUSE_RESET;
+	enum upstream_failure kind = UPSTREAM_FAILURE_dial_failed;
 
-	switch (error) {
-	case ECONNREFUSED:
-		CONN_FAILED(bridge, conn, dial_refused, true);
-		break;
-	case ENETUNREACH:
-	case EHOSTUNREACH:
-		CONN_FAILED(bridge, conn, dial_unreachable, true);
-		break;
-	case ETIMEDOUT:
-		CONN_FAILED(bridge, conn, dial_timed_out, true);
-		how = REFUSE_HOST_UNREACHABLE;
-		break;
-	default:
-		CONN_FAILED(bridge, conn, dial_failed, true);
+	if (error == ECONNREFUSED)
+		kind = UPSTREAM_FAILURE_dial_refused;
+	else if (error == ENETUNREACH || error == EHOSTUNREACH)
+		kind = UPSTREAM_FAILURE_dial_unreachable;
+	else if (error == ETIMEDOUT)
+		kind = UPSTREAM_FAILURE_dial_timed_out;
+	if (!socks_client_is_own_fault(error)) {
+		socks_client_upstream_failed(bridge, conn, kind);
+		return;
 	}
-	socks_client_refuse(bridge, conn, how);
+	CONN_FAILED(bridge, conn, dial_failed);
+	if (conn->purpose == CONN_FOR_CLIENT)
+		socks_client_refuse(bridge, conn, REFUSE_RESET);
+	else
+		conn_close(bridge, conn, true);
+}
+
+/* The messages of the handshake have a frame of their own. False: there was none, and the connection is over. */
+static bool socks_client_take_frame(struct bridge *bridge, struct conn *conn)
+{
+	conn->frame = frame_get(bridge->pool, FRAME_FLOW);
+	if (conn->frame != FRAME_NONE)
+		return true;
+	CONN_FAILED(bridge, conn, dial_no_frame);
+	if (conn->purpose == CONN_FOR_CLIENT)
+		socks_client_refuse(bridge, conn, REFUSE_RESET);
+	else
+		conn_close(bridge, conn, true);
+	return false;
 }
 
 void socks_client_connected(struct bridge *bridge, struct conn *conn, int32_t res)
@@ -160,20 +232,17 @@ void socks_client_connected(struct bridge *bridge, struct conn *conn, int32_t re
 		socks_client_dial_failed(bridge, conn, -res);
 		return;
 	}
-	conn->frame = frame_get(bridge->pool, FRAME_FLOW);
-	if (conn->frame == FRAME_NONE) {
-		CONN_FAILED(bridge, conn, dial_no_frame, false);
-		socks_client_refuse(bridge, conn, REFUSE_RESET);
+	upkeep_connected(bridge, conn);
+	if (!socks_client_take_frame(bridge, conn))
 		return;
-	}
 	conn_move(bridge, conn, CONN_GREETING);
 	socks_client_arm(bridge, conn, bridge->config->tcp.handshake_timeout_ns);
 	start = frame_data(bridge->pool, conn->frame) + FRAME_PAYLOAD_OFFSET;
-	if (bridge->config->upstreams[0].pipeline)
+	if (conn->one_flight)
 		socks_client_send_pipelined(bridge, conn);
 	else
 		socks_client_send(bridge, conn, FRAME_PAYLOAD_OFFSET,
-				  socks_build_greeting(start, socks_client_offer(bridge)));
+				  socks_build_greeting(start, socks_client_offer(bridge, conn)));
 	socks_client_receive(bridge, conn);
 }
 
@@ -181,34 +250,29 @@ void socks_client_sent(struct bridge *bridge, struct conn *conn, int32_t res)
 {
 	if (conn->state >= CONN_ACCEPTING || res >= 0)
 		return;
-	CONN_FAILED(bridge, conn, handshake_closed, true);
-	socks_client_refuse(bridge, conn, REFUSE_RESET);
+	socks_client_closed(bridge, conn);
 }
 
 static void socks_client_send_auth(struct bridge *bridge, struct conn *conn)
 {
 	conn_move(bridge, conn, CONN_AUTHENTICATING);
-	if (!bridge->config->upstreams[0].pipeline)
-		socks_client_send(
-			bridge, conn, SOCKS_AUTH_OFFSET,
-			socks_client_build_auth(bridge, frame_data(bridge->pool, conn->frame) + SOCKS_AUTH_OFFSET));
+	if (!conn->one_flight)
+		socks_client_send(bridge, conn, SOCKS_AUTH_OFFSET,
+				  socks_client_build_auth(bridge, conn,
+							  frame_data(bridge->pool, conn->frame) + SOCKS_AUTH_OFFSET));
 }
 
 static void socks_client_send_request(struct bridge *bridge, struct conn *conn)
 {
-	conn_move(bridge, conn, CONN_REQUESTING);
+	if (conn->state != CONN_REQUESTING)
+		conn_move(bridge, conn, CONN_REQUESTING);
 	offload_clamp(bridge, conn);
 	/* from here on the server dials the target, which may take as long as any connect */
 	socks_client_arm(bridge, conn, bridge->config->tcp.connect_timeout_ns);
-	if (!bridge->config->upstreams[0].pipeline)
+	if (!conn->one_flight)
 		socks_client_send(bridge, conn, SOCKS_CONNECT_OFFSET,
 				  socks_client_build_request(
 					  bridge, conn, frame_data(bridge->pool, conn->frame) + SOCKS_CONNECT_OFFSET));
-}
-
-static void socks_client_count_reply(struct bridge *bridge, size_t counter)
-{
-	++*(uint64_t *)((char *)&bridge->counters + counter);
 }
 
 /* `rest` bytes at `offset` of the frame came behind the reply. */
@@ -219,14 +283,15 @@ static void socks_client_replied(struct bridge *bridge, struct conn *conn, uint1
 	if (reply != SOCKS_REPLY_SUCCEEDED) {
 		bool known = reply < ARRAY_SIZE(socks_client_refusals);
 
-		socks_client_count_reply(bridge, known ? socks_client_refusals[reply].counter
-						       : offsetof(struct bridge_counters, reply_unknown));
-		bridge_answered(bridge, conn, known ? socks_client_refusals[reply].name : "reply_unknown");
+		socks_client_count(bridge, known ? socks_client_refusals[reply].counter
+						 : offsetof(struct bridge_counters, reply_unknown));
+		bridge_refused(bridge, conn,
+			       known ? socks_client_refusals[reply].kind : UPSTREAM_REFUSAL_reply_unknown);
 		socks_client_refuse(bridge, conn, known ? socks_client_refusals[reply].refusal : REFUSE_RESET);
 		return;
 	}
 	bridge->counters.connects_ok++;
-	bridge_answered(bridge, conn, NULL);
+	bridge_granted(bridge, conn);
 	wheel_cancel(&bridge->wheel, &conn->timer);
 	conn->early_off = offset;
 	conn->early_len = rest;
@@ -247,13 +312,35 @@ static void socks_client_replied(struct bridge *bridge, struct conn *conn, uint1
 
 static void socks_client_fail(struct bridge *bridge, struct conn *conn, enum socks_event event)
 {
+	enum upstream_failure kind = UPSTREAM_FAILURE_handshake_malformed;
+
 	if (event == SOCKS_EVENT_NO_METHOD)
-		CONN_FAILED(bridge, conn, no_acceptable_method, true);
+		kind = UPSTREAM_FAILURE_no_acceptable_method;
 	else if (event == SOCKS_EVENT_AUTH_REJECTED)
-		CONN_FAILED(bridge, conn, auth_rejected, true);
-	else
-		CONN_FAILED(bridge, conn, handshake_malformed, true);
-	socks_client_refuse(bridge, conn, REFUSE_RESET);
+		kind = UPSTREAM_FAILURE_auth_rejected;
+	socks_client_upstream_failed(bridge, conn, kind);
+}
+
+/* `rest`: bytes that nobody has asked for. */
+static void socks_client_ready(struct bridge *bridge, struct conn *conn, size_t rest)
+{
+	if (rest) {
+		socks_client_upstream_failed(bridge, conn, UPSTREAM_FAILURE_handshake_malformed);
+	} else if (conn->purpose == CONN_FOR_PROBE || !upstreams_pool_target(&bridge->upstreams, conn->upstream)) {
+		conn_close(bridge, conn, false);
+	} else {
+		frame_put(bridge->pool, conn->frame);
+		conn->frame = FRAME_NONE;
+		pool_enter(bridge, conn);
+	}
+}
+
+void socks_client_request(struct bridge *bridge, struct conn *conn)
+{
+	if (!socks_client_take_frame(bridge, conn))
+		return;
+	socks_client_send_request(bridge, conn);
+	socks_client_receive(bridge, conn);
 }
 
 void socks_client_received(struct bridge *bridge, struct conn *conn, int32_t res)
@@ -265,8 +352,7 @@ void socks_client_received(struct bridge *bridge, struct conn *conn, int32_t res
 		return;
 	conn->handshake_read += (uint32_t)len;
 	if (!len) {
-		CONN_FAILED(bridge, conn, handshake_closed, true);
-		socks_client_refuse(bridge, conn, REFUSE_RESET);
+		socks_client_closed(bridge, conn);
 		return;
 	}
 	for (;;) {
@@ -281,6 +367,11 @@ void socks_client_received(struct bridge *bridge, struct conn *conn, int32_t res
 			socks_client_send_auth(bridge, conn);
 			break;
 		case SOCKS_EVENT_SEND_REQUEST:
+			upkeep_answered(bridge, conn);
+			if (conn->purpose != CONN_FOR_CLIENT) {
+				socks_client_ready(bridge, conn, len - pos);
+				return;
+			}
 			socks_client_send_request(bridge, conn);
 			break;
 		case SOCKS_EVENT_REPLY:
@@ -297,15 +388,14 @@ void socks_client_timed_out(struct bridge *bridge, struct conn *conn)
 {
 	switch (conn->state) {
 	case CONN_DIALING:
-		CONN_FAILED(bridge, conn, dial_timed_out, true);
-		socks_client_refuse(bridge, conn, REFUSE_HOST_UNREACHABLE);
+		socks_client_upstream_failed(bridge, conn, UPSTREAM_FAILURE_dial_timed_out);
 		break;
 	case CONN_REQUESTING:
-		CONN_FAILED(bridge, conn, request_timed_out, false);
+		CONN_FAILED(bridge, conn, request_timed_out);
+		conn_upstream(bridge, conn)->counters.refused[UPSTREAM_REFUSAL_request_timed_out]++;
 		socks_client_refuse(bridge, conn, REFUSE_HOST_UNREACHABLE);
 		break;
 	default:
-		CONN_FAILED(bridge, conn, handshake_timed_out, true);
-		socks_client_refuse(bridge, conn, REFUSE_RESET);
+		socks_client_upstream_failed(bridge, conn, UPSTREAM_FAILURE_handshake_timed_out);
 	}
 }

@@ -44,7 +44,7 @@
  * bucket of 16 bytes for each element of the next power of two. */
 #define SPLICE_HASH_ELEMENT_BYTES (48 + (sizeof(struct flow_key) + 7) / 8 * 8 + sizeof(struct flow_ref) + 16)
 
-int splice_create(struct splice **out, const struct config *config, struct bpfload *bpf, struct upstream *upstream,
+int splice_create(struct splice **out, const struct config *config, struct bpfload *bpf, struct upstreams *upstreams,
 		  const struct splice_calls *calls)
 {
 	struct splice *splice = calloc(1, sizeof(*splice));
@@ -53,7 +53,7 @@ int splice_create(struct splice **out, const struct config *config, struct bpflo
 	if (!splice)
 		return -ENOMEM;
 	splice->config = config;
-	splice->upstream = upstream;
+	splice->upstreams = upstreams;
 	splice->calls = *calls;
 	splice->free_head = splice->free_tail = SPLICE_NONE;
 	splice->raw.fd4 = splice->raw.fd6 = -1;
@@ -134,6 +134,7 @@ static void splice_put_slot(struct splice *splice, uint32_t index, uint64_t free
 	slot->freed_ns = freed_ns;
 	slot->next_free = SPLICE_NONE;
 	slot->conn = SPLICE_NONE;
+	slot->upstream = SPLICE_NO_UPSTREAM;
 	if (splice->free_tail == SPLICE_NONE)
 		splice->free_head = index;
 	else
@@ -141,27 +142,34 @@ static void splice_put_slot(struct splice *splice, uint32_t index, uint64_t free
 	splice->free_tail = index;
 }
 
-/* A clean entry of a new generation. */
-static struct flow_entry *splice_new_entry(struct splice *splice, uint32_t index, const struct stack_syn *syn)
+/* A clean entry of a new generation, in phase PENDING before any key leads to it. */
+static struct flow_entry *splice_new_entry(struct splice *splice, uint32_t index, const struct flow_options *offered)
 {
+	const struct upstream *upstream = splice_upstream_of(splice, index);
 	struct flow_entry *entry = splice_at(splice, index);
 	uint32_t generation = (entry->generation + 1) & FLOW_GENERATION_MASK;
-	struct flow_half *up = &entry->half[FLOW_UP], *down = &entry->half[FLOW_DOWN];
+	struct flow_half *up = &entry->half[FLOW_UP];
 
 	memset(entry, 0, sizeof(*entry));
 	entry->generation = generation;
-	entry->client_isn = syn->isn;
 	entry->owner = splice->owner;
 	entry->created_ns = splice->now_ns;
-	entry->upstream_id = splice->upstream->id;
-	entry->offered = (struct flow_options){.mss = syn->mss, .wscale = syn->wscale};
-	entry->offered.flags =
-		(uint8_t)((syn->has_timestamp ? FLOW_OPTION_TIMESTAMPS : 0) |
-			  (syn->sack_permitted ? FLOW_OPTION_SACK : 0) | (syn->has_wscale ? FLOW_OPTION_WSCALE : 0));
-	entry->flags = splice->config->upstreams[0].pipeline ? FLOW_FLAG_CLAMP_AT_SYNACK : 0;
-	up->dst = splice->config->upstreams[0].server.addr;
-	up->dport = splice->config->upstreams[0].server.port;
-	up->ifindex = entry->upstream_ifindex = (uint32_t)splice->upstream->route.ifindex;
+	entry->upstream_id = upstream->id;
+	entry->offered = *offered;
+	up->dst = *upstream_address(upstream);
+	up->dport = upstream->settings.server.port;
+	up->ifindex = entry->upstream_ifindex = (uint32_t)upstream->route.ifindex;
+	flowmap_move(entry, FLOW_PHASE_PENDING);
+	return entry;
+}
+
+static void splice_fill_client(struct splice *splice, uint32_t index, const struct stack_syn *syn)
+{
+	struct flow_entry *entry = splice_at(splice, index);
+	struct flow_half *down = &entry->half[FLOW_DOWN];
+
+	entry->client_isn = syn->isn;
+	entry->created_ns = splice->now_ns;
 	down->src = syn->link.src.addr;
 	down->sport = syn->link.src.port;
 	down->dst = syn->link.dst.addr;
@@ -171,7 +179,6 @@ static struct flow_entry *splice_new_entry(struct splice *splice, uint32_t index
 	down->vlan_tci = syn->link.vlan_tci;
 	memcpy(down->dmac, syn->link.dst_mac, 6);
 	memcpy(down->smac, syn->link.src_mac, 6);
-	return entry;
 }
 
 /* Not to be given to another name while the flow lives; also that of a flow whose name was lost in between. */
@@ -187,10 +194,9 @@ static void splice_hold_name(struct splice *splice, uint32_t index)
 
 /* --- taking --- */
 
-static enum splice_refusal splice_judge(const struct splice *splice, const struct stack_syn *syn)
+/* What has nothing to do with the client. */
+static enum splice_refusal splice_judge_upstream(const struct splice *splice, const struct upstream *upstream)
 {
-	const struct upstream *upstream = splice->upstream;
-
 	if (splice->config->tcp.relay == CONFIG_RELAY_USERSPACE || !splice->config->performance.enable_ebpf)
 		return SPLICE_REFUSED_POLICY;
 	if (!splice->repair_works)
@@ -199,36 +205,21 @@ static enum splice_refusal splice_judge(const struct splice *splice, const struc
 		return SPLICE_REFUSED_NO_ROUTE;
 	if (upstream->route.local)
 		return SPLICE_REFUSED_LOCAL_UPSTREAM;
-	if (addr_is_ipv4(&syn->link.src.addr) != addr_is_ipv4(&upstream->settings->server.addr))
+	return SPLICE_ALLOWED;
+}
+
+enum splice_refusal splice_judge(const struct splice *splice, uint32_t slot, const struct stack_syn *syn)
+{
+	const struct upstream *upstream = &splice->upstreams->list[slot];
+	enum splice_refusal refusal = splice_judge_upstream(splice, upstream);
+
+	if (refusal)
+		return refusal;
+	if (addr_is_ipv4(&syn->link.src.addr) != addr_is_ipv4(upstream_address(upstream)))
 		return SPLICE_REFUSED_FAMILY;
 	if (syn->has_ip_options || (syn->mss && syn->mss < SPLICE_LEAST_MSS))
 		return SPLICE_REFUSED_OPTIONS;
 	return SPLICE_ALLOWED;
-}
-
-/* A pair of address and port that nobody else on this machine uses. */
-static enum splice_refusal splice_take_port(struct splice *splice, uint32_t index, int fd)
-{
-	struct splice_slot *slot = &splice->slots[index];
-	struct flow_half *up = &splice_at(splice, index)->half[FLOW_UP];
-
-	for (int tries = 0; tries < SPLICE_BIND_TRIES; tries++) {
-		int err;
-
-		if (!ports_pool_take(&splice->upstream->ports, splice->now_ns, &slot->source, &slot->port))
-			return SPLICE_REFUSED_PORTS;
-		err = upstream_bind(splice->upstream, fd, slot->source, slot->port);
-		if (!err) {
-			slot->has_port = true;
-			up->src = splice->upstream->sources[slot->source];
-			up->sport = be16(slot->port);
-			return SPLICE_ALLOWED;
-		}
-		ports_pool_put(&splice->upstream->ports, slot->source, slot->port, splice->now_ns);
-		if (err != -EADDRINUSE)
-			return SPLICE_REFUSED_PORTS;
-	}
-	return SPLICE_REFUSED_PORTS;
 }
 
 static enum splice_refusal splice_add_key(struct splice *splice, uint32_t index, uint32_t direction)
@@ -246,31 +237,101 @@ static enum splice_refusal splice_add_key(struct splice *splice, uint32_t index,
 	return err == -EEXIST ? SPLICE_REFUSED_KEY_IN_USE : err == -E2BIG ? SPLICE_REFUSED_TABLE : SPLICE_REFUSED_EBPF;
 }
 
-enum splice_refusal splice_take(struct splice *splice, const struct stack_syn *syn, int fd, uint64_t now_ns,
-				uint32_t *out)
+static void splice_remove_key(struct splice *splice, uint32_t index, uint32_t direction)
 {
-	enum splice_refusal refusal = splice_judge(splice, syn);
+	struct splice_slot *slot = &splice->slots[index];
+	bool *has = direction == FLOW_UP ? &slot->client_key : &slot->upstream_key;
+	struct flow_key key;
+
+	if (!*has)
+		return;
+	flowmap_key_of(splice_at(splice, index), direction, &key);
+	flowmap_remove_key(&splice->map, &key);
+	*has = false;
+}
+
+/* One try: a pair, the key of the upstream's packets to it, and the socket bound to it. *again: another may do. */
+static enum splice_refusal splice_try_port(struct splice *splice, uint32_t index, int fd, bool *again)
+{
+	struct splice_slot *slot = &splice->slots[index];
+	struct upstream *upstream = splice_upstream_of(splice, index);
+	struct flow_half *up = &splice_at(splice, index)->half[FLOW_UP];
+	enum splice_refusal refusal;
+	int err;
+
+	*again = false;
+	if (!ports_pool_take(&upstream->ports, splice->now_ns, &slot->source, &slot->port))
+		return SPLICE_REFUSED_PORTS;
+	up->src = upstream->sources[slot->source];
+	up->sport = be16(slot->port);
+	refusal = splice_add_key(splice, index, FLOW_DOWN);
+	if (!refusal) {
+		err = upstream_bind(upstream, fd, slot->source, slot->port);
+		if (!err) {
+			slot->has_port = true;
+			return SPLICE_ALLOWED;
+		}
+		splice_remove_key(splice, index, FLOW_DOWN);
+		*again = err == -EADDRINUSE;
+		refusal = SPLICE_REFUSED_PORTS;
+	} else if (refusal == SPLICE_REFUSED_KEY_IN_USE) {
+		/* a flow to the same server by another name, or one that was adopted, dials from there */
+		*again = true;
+		refusal = SPLICE_REFUSED_PORTS;
+	}
+	ports_pool_put(&upstream->ports, slot->source, slot->port, splice->now_ns);
+	return refusal;
+}
+
+/* A pair of address and port that nobody else on this machine uses. */
+static enum splice_refusal splice_take_port(struct splice *splice, uint32_t index, int fd)
+{
+	enum splice_refusal refusal = SPLICE_REFUSED_PORTS;
+	bool again = true;
+
+	for (int tries = 0; again && tries < SPLICE_BIND_TRIES; tries++)
+		refusal = splice_try_port(splice, index, fd, &again);
+	return refusal;
+}
+
+static uint32_t splice_open_slot(struct splice *splice, uint32_t upstream)
+{
+	uint32_t index = splice_take_slot(splice);
+
+	if (index == SPLICE_NONE)
+		return index;
+	splice->slots[index] = (struct splice_slot){.in_use = true, .conn = SPLICE_NONE, .upstream = (uint8_t)upstream};
+	splice->in_use++;
+	splice->peak = MAX(splice->peak, splice->in_use);
+	splice->upstreams->list[upstream].entries++;
+	return index;
+}
+
+enum splice_refusal splice_take(struct splice *splice, uint32_t upstream, const struct stack_syn *syn, int fd,
+				uint64_t now_ns, uint32_t *out)
+{
+	struct flow_options offered = {.mss = syn->mss, .wscale = syn->wscale};
+	enum splice_refusal refusal = splice_judge(splice, upstream, syn);
 	uint32_t index;
 
 	splice->now_ns = now_ns;
 	if (refusal)
 		return refusal;
-	index = splice_take_slot(splice);
+	index = splice_open_slot(splice, upstream);
 	if (index == SPLICE_NONE)
 		return SPLICE_REFUSED_TABLE;
-	splice->slots[index] = (struct splice_slot){.in_use = true, .conn = SPLICE_NONE};
-	splice->in_use++;
-	splice->peak = MAX(splice->peak, splice->in_use);
-	splice_new_entry(splice, index, syn);
+	offered.flags =
+		(uint8_t)((syn->has_timestamp ? FLOW_OPTION_TIMESTAMPS : 0) |
+			  (syn->sack_permitted ? FLOW_OPTION_SACK : 0) | (syn->has_wscale ? FLOW_OPTION_WSCALE : 0));
+	splice_new_entry(splice, index, &offered);
+	splice_fill_client(splice, index, syn);
 	splice_hold_name(splice, index);
-	/* before the keys: who finds the entry must find it in a phase */
-	flowmap_move(splice_at(splice, index), FLOW_PHASE_PENDING);
+	if (splice->upstreams->list[upstream].settings.pipeline)
+		splice_at(splice, index)->flags = FLOW_FLAG_CLAMP_AT_SYNACK;
 	/* before the port: if it is in use, the socket can be tried once more */
 	refusal = splice_add_key(splice, index, FLOW_UP);
 	if (!refusal)
 		refusal = splice_take_port(splice, index, fd);
-	if (!refusal)
-		refusal = splice_add_key(splice, index, FLOW_DOWN);
 	if (refusal) {
 		splice_release(splice, index, now_ns);
 		return refusal;
@@ -279,27 +340,70 @@ enum splice_refusal splice_take(struct splice *splice, const struct stack_syn *s
 	return SPLICE_ALLOWED;
 }
 
+enum splice_refusal splice_take_warm(struct splice *splice, uint32_t upstream, const struct flow_options *offered,
+				     int fd, uint64_t now_ns, uint32_t *out)
+{
+	enum splice_refusal refusal = splice_judge_upstream(splice, &splice->upstreams->list[upstream]);
+	uint32_t index;
+
+	splice->now_ns = now_ns;
+	if (refusal)
+		return refusal;
+	index = splice_open_slot(splice, upstream);
+	if (index == SPLICE_NONE)
+		return SPLICE_REFUSED_TABLE;
+	splice_new_entry(splice, index, offered);
+	refusal = splice_take_port(splice, index, fd);
+	if (refusal) {
+		splice_release(splice, index, now_ns);
+		return refusal;
+	}
+	*out = index;
+	return SPLICE_ALLOWED;
+}
+
+enum splice_refusal splice_give_client(struct splice *splice, uint32_t index, const struct stack_syn *syn,
+				       uint64_t now_ns)
+{
+	enum splice_refusal refusal;
+
+	splice->now_ns = now_ns;
+	splice_fill_client(splice, index, syn);
+	refusal = splice_add_key(splice, index, FLOW_UP);
+	if (!refusal)
+		splice_hold_name(splice, index);
+	return refusal;
+}
+
 /* --- giving back --- */
 
 void splice_remove_keys(struct splice *splice, uint32_t index)
 {
-	struct splice_slot *slot = &splice->slots[index];
-	struct flow_key key;
+	splice_remove_key(splice, index, FLOW_UP);
+	splice_remove_key(splice, index, FLOW_DOWN);
+}
 
-	if (slot->client_key) {
-		flowmap_key_of(splice_at(splice, index), FLOW_UP, &key);
-		flowmap_remove_key(&splice->map, &key);
-	}
-	if (slot->upstream_key) {
-		flowmap_key_of(splice_at(splice, index), FLOW_DOWN, &key);
-		flowmap_remove_key(&splice->map, &key);
-	}
-	slot->client_key = slot->upstream_key = false;
+static void splice_count_flow(struct splice *splice, uint32_t index)
+{
+	struct upstream *upstream = splice_upstream_of(splice, index);
+
+	if (!upstream)
+		return;
+	splice->slots[index].counted = true;
+	upstream->spliced++;
+}
+
+void splice_let_go(struct splice *splice, uint32_t index)
+{
+	splice->slots[index].conn = SPLICE_NONE;
+	splice->counters.spliced++;
+	splice_count_flow(splice, index);
 }
 
 void splice_release(struct splice *splice, uint32_t index, uint64_t now_ns)
 {
 	struct splice_slot *slot = &splice->slots[index];
+	struct upstream *upstream = splice_upstream_of(splice, index);
 	struct flow_entry *entry = splice_at(splice, index);
 
 	if (!slot->in_use)
@@ -310,8 +414,12 @@ void splice_release(struct splice *splice, uint32_t index, uint64_t now_ns)
 	splice_remove_keys(splice, index);
 	if (slot->named)
 		dnsmap_release(splice->calls.names, slot->name);
-	if (slot->has_port)
-		ports_pool_put(&splice->upstream->ports, slot->source, slot->port, now_ns);
+	if (upstream && slot->has_port)
+		ports_pool_put(&upstream->ports, slot->source, slot->port, now_ns);
+	if (upstream) {
+		upstream->entries--;
+		upstream->spliced -= slot->counted;
+	}
 	if (entry->phase == FLOW_PHASE_SPLICED) {
 		splice_count_payload(splice, index);
 		splice_set_rate(splice, index, FLOW_UP, 0);
@@ -327,23 +435,18 @@ void splice_release(struct splice *splice, uint32_t index, uint64_t now_ns)
 	splice->in_use--;
 }
 
-void splice_demote(struct splice *splice, uint32_t index, bool keep_client_key)
+bool splice_demote(struct splice *splice, uint32_t index, bool keep_client_key)
 {
-	struct splice_slot *slot = &splice->slots[index];
+	bool kept = keep_client_key && splice->slots[index].client_key;
 	struct flow_entry *entry = splice_at(splice, index);
-	struct flow_key key;
 
 	flowmap_move(entry, FLOW_PHASE_RELAYED);
-	if (slot->client_key && !keep_client_key) {
-		flowmap_key_of(entry, FLOW_UP, &key);
-		flowmap_remove_key(&splice->map, &key);
-	}
-	slot->client_key = false;
-	if (slot->upstream_key && !entry->window_shift) {
-		flowmap_key_of(entry, FLOW_DOWN, &key);
-		flowmap_remove_key(&splice->map, &key);
-		slot->upstream_key = false;
-	}
+	if (keep_client_key)
+		splice->slots[index].client_key = false;
+	splice_remove_key(splice, index, FLOW_UP);
+	if (!entry->window_shift)
+		splice_remove_key(splice, index, FLOW_DOWN);
+	return kept;
 }
 
 struct flowmap *splice_map(struct splice *splice)
@@ -357,29 +460,28 @@ struct flowmap *splice_map(struct splice *splice)
 static void splice_claim_port(struct splice *splice, uint32_t index)
 {
 	struct splice_slot *slot = &splice->slots[index];
+	struct upstream *upstream = splice_upstream_of(splice, index);
 	const struct flow_half *up = &splice_at(splice, index)->half[FLOW_UP];
 	uint16_t port = be16(up->sport);
 
-	for (uint32_t i = 0; i < splice->upstream->source_count; i++) {
-		if (!addr_equal(&splice->upstream->sources[i], &up->src))
+	for (uint32_t i = 0; upstream && i < upstream->source_count; i++) {
+		if (!addr_equal(&upstream->sources[i], &up->src))
 			continue;
 		slot->source = i;
 		slot->port = port;
-		slot->has_port = ports_pool_claim(&splice->upstream->ports, i, port);
+		slot->has_port = ports_pool_claim(&upstream->ports, i, port);
 		return;
 	}
 }
 
 /*
- * Its packets come by interfaces that have programs. An interface that has left the configuration has lost its own:
- * what went by it would hang until `idle-timeout`.
+ * Its packets come by interfaces that have programs. An interface of clients that has left the configuration has lost
+ * its own, and an uplink may be gone: what went by it would hang until `idle-timeout`.
  */
 static bool splice_is_reachable(const struct splice *splice, const struct flow_entry *entry)
 {
-	const struct upstream *upstream = splice->upstream;
-
 	return splice->calls.port_of(splice->calls.ctx, entry->half[FLOW_DOWN].ifindex) >= 0 &&
-	       (!upstream->routed || entry->upstream_ifindex == (uint32_t)upstream->route.ifindex);
+	       splice->calls.has_uplink(splice->calls.ctx, entry->upstream_ifindex);
 }
 
 /* SPLICED, but there is no way to it: both ends are told, unless they have ended it themselves. */
@@ -415,20 +517,27 @@ static void splice_adopt(struct splice *splice, uint32_t index)
 	struct splice_slot *slot = &splice->slots[index];
 	struct flow_entry *entry = splice_at(splice, index);
 
+	uint32_t upstream = upstreams_find(splice->upstreams, entry->upstream_id);
+
 	*slot = (struct splice_slot){.in_use = true, .conn = SPLICE_NONE, .adopted = true};
 	slot->client_key = slot->upstream_key = true;
+	slot->upstream = upstream == UPSTREAMS_NONE ? SPLICE_NO_UPSTREAM : (uint8_t)upstream;
 	for (int i = 0; i < 2; i++)
 		slot->sampled_bytes[i] = entry->half[i].payload_bytes;
 	splice->in_use++;
 	splice_hold_name(splice, index);
+	if (upstream != UPSTREAMS_NONE)
+		splice->upstreams->list[upstream].entries++;
 	splice->peak = MAX(splice->peak, splice->in_use);
 	splice_claim_port(splice, index);
 	switch (entry->phase) {
 	case FLOW_PHASE_SPLICED:
-		if (splice_is_reachable(splice, entry))
-			splice->counters.adopted++;
-		else
+		if (!splice_is_reachable(splice, entry)) {
 			splice_reject(splice, index);
+			return;
+		}
+		splice->counters.adopted++;
+		splice_count_flow(splice, index);
 		return;
 	case FLOW_PHASE_OPENING:
 		splice_record(splice, index, RECORD_END_STOPPED);
@@ -445,6 +554,38 @@ static void splice_adopt(struct splice *splice, uint32_t index)
 	}
 	splice->counters.adopted_unusable++;
 	splice_release(splice, index, splice->now_ns);
+}
+
+uint32_t splice_inherited_uplinks(const struct splice *splice, uint32_t *ifindexes, uint32_t max)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; splice->inherited && i < splice->map.count; i++) {
+		const struct flow_entry *entry = splice_at(splice, i);
+		bool known = entry->phase != FLOW_PHASE_SPLICED || !entry->upstream_ifindex;
+
+		for (uint32_t j = 0; !known && j < count; j++)
+			known = ifindexes[j] == entry->upstream_ifindex;
+		if (!known && count < max)
+			ifindexes[count++] = entry->upstream_ifindex;
+	}
+	return count;
+}
+
+void splice_foreign_ports(const struct splice *splice, struct ports_set *out)
+{
+	bool started = splice->now_ns;
+
+	memset(out, 0, sizeof(*out));
+	for (uint32_t i = 0; splice->inherited && i < (started ? splice->used : splice->map.count); i++) {
+		const struct flow_entry *entry = splice_at(splice, i);
+		uint16_t port = be16(entry->half[FLOW_UP].sport);
+
+		if (started && (!splice->slots[i].in_use || !splice->slots[i].adopted || splice->slots[i].has_port))
+			continue;
+		if (entry->phase == FLOW_PHASE_SPLICED)
+			ports_set_add(out, port, port);
+	}
 }
 
 void splice_start(struct splice *splice, uint64_t now_ns)
@@ -483,6 +624,7 @@ bool splice_describe(struct splice *splice, uint32_t index, uint64_t now_ns, str
 	const struct splice_slot *slot = &splice->slots[index];
 	const struct flow_entry *entry = splice_at(splice, index);
 	const struct flow_half *up = &entry->half[FLOW_UP], *down = &entry->half[FLOW_DOWN];
+	const struct upstream *upstream = splice_upstream_of(splice, index);
 
 	(void)now_ns;
 	if (index >= splice->used || !slot->in_use || flowmap_phase(entry) != FLOW_PHASE_SPLICED)
@@ -502,6 +644,7 @@ bool splice_describe(struct splice *splice, uint32_t index, uint64_t now_ns, str
 		.upstream_rtt_us = up->rtt_us,
 		.source = {.addr = up->src, .port = up->sport},
 		.adopted = slot->adopted,
+		.upstream = upstream ? upstream->settings.name : NULL,
 	};
 	return true;
 }
@@ -538,12 +681,16 @@ void splice_gauges(const struct splice *splice, struct splice_gauges *out)
 		.peak = splice->peak,
 		.rate_up = splice->rate[FLOW_UP],
 		.rate_down = splice->rate[FLOW_DOWN],
-		.ports_total = splice->upstream->ports.total,
-		.ports_in_use = splice->upstream->ports.in_use,
-		.ports_exhausted = splice->upstream->ports.exhausted,
 		.entry_bytes = (uint32_t)(sizeof(struct flow_entry) + FLOW_KEYS_PER_ENTRY * SPLICE_HASH_ELEMENT_BYTES),
 		.slot_bytes = sizeof(struct splice_slot),
 	};
+	for (uint32_t i = 0; i < splice->upstreams->used; i++) {
+		const struct ports_pool *ports = &splice->upstreams->list[i].ports;
+
+		out->ports_total += ports->total;
+		out->ports_in_use += ports->in_use;
+		out->ports_exhausted += ports->exhausted;
+	}
 	out->live =
 		(uint32_t)(c->spliced + c->adopted - c->finished - c->finished_reset - c->finished_idle - c->flushed);
 }

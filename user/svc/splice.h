@@ -16,7 +16,7 @@
 #include "flow_record.h"
 #include "stack.h"
 #include "trace.h"
-#include "upstream.h"
+#include "upstreams.h"
 
 #define SPLICE_NONE UINT32_MAX
 
@@ -104,13 +104,25 @@ struct splice_calls {
 	/* Index of the stack's port for an interface, or -1; and the reverse */
 	int (*port_of)(void *ctx, uint32_t ifindex);
 	uint32_t (*ifindex_of)(void *ctx, uint16_t port);
+	/* Are programs on this interface, toward upstreams? */
+	bool (*has_uplink)(void *ctx, uint32_t ifindex);
 };
 
 /* Before splice_start(); the tables of `bpf` must outlive it. 0 or -errno. */
-int splice_create(struct splice **out, const struct config *config, struct bpfload *bpf, struct upstream *upstream,
+int splice_create(struct splice **out, const struct config *config, struct bpfload *bpf, struct upstreams *upstreams,
 		  const struct splice_calls *calls);
 void splice_destroy(struct splice *splice);
 void splice_set_stack(struct splice *splice, struct stack *stack);
+/*
+ * Interfaces by which flows of an earlier daemon reach their upstreams, whether these are in the configuration or not:
+ * programs must stay there. At most `max`; how many.
+ */
+uint32_t splice_inherited_uplinks(const struct splice *splice, uint32_t *ifindexes, uint32_t max);
+/*
+ * Ports that flows of an earlier daemon are dialled from and that no upstream of the configuration knows of; before
+ * splice_start(), those of all flows that it left.
+ */
+void splice_foreign_ports(const struct splice *splice, struct ports_set *out);
 /* Takes over what an earlier daemon left. Once, before any flow. */
 void splice_start(struct splice *splice, uint64_t now_ns);
 /* Descriptor that is readable when BPF has something to tell. */
@@ -120,12 +132,23 @@ int splice_fd(const struct splice *splice);
 void splice_run(struct splice *splice, uint64_t now_ns);
 uint64_t splice_next_timer_ns(const struct splice *splice);
 
+/* Can the kernel carry this client's connection by the upstream in `slot` at all? Costs nothing. */
+enum splice_refusal splice_judge(const struct splice *splice, uint32_t slot, const struct stack_syn *syn);
 /*
  * An entry for a client's SYN, phase PENDING, both keys in place, and the socket bound to its port: from now on the
  * dial must follow. SPLICE_ALLOWED and *index, or why not.
  */
-enum splice_refusal splice_take(struct splice *splice, const struct stack_syn *syn, int fd, uint64_t now_ns,
-				uint32_t *index);
+enum splice_refusal splice_take(struct splice *splice, uint32_t slot, const struct stack_syn *syn, int fd,
+				uint64_t now_ns, uint32_t *index);
+/*
+ * The same for a connection whose client is not known yet: the SYN will offer `offered`, only the upstream's key is in
+ * place. The client comes by splice_give_client().
+ */
+enum splice_refusal splice_take_warm(struct splice *splice, uint32_t slot, const struct flow_options *offered, int fd,
+				     uint64_t now_ns, uint32_t *index);
+/* SPLICE_ALLOWED; or why not, and the entry is as before. */
+enum splice_refusal splice_give_client(struct splice *splice, uint32_t index, const struct stack_syn *syn,
+				       uint64_t now_ns);
 /* What a SYN that found a live flow under its addresses gets: true when it was answered here. */
 bool splice_answer_syn(struct splice *splice, const struct stack_syn *syn, uint64_t now_ns);
 struct flow_entry *splice_entry(struct splice *splice, uint32_t index);
@@ -133,13 +156,15 @@ struct flow_entry *splice_entry(struct splice *splice, uint32_t index);
 void splice_set_conn(struct splice *splice, uint32_t index, uint32_t conn);
 /* What becomes of this flow is noted by the trace. */
 void splice_set_traced(struct splice *splice, uint32_t index);
+/* The flow is the kernel's from now on: no connection belongs to it any more. */
+void splice_let_go(struct splice *splice, uint32_t index);
 /* Gives everything back: keys, port, entry. Nothing is told to either end. */
 void splice_release(struct splice *splice, uint32_t index, uint64_t now_ns);
 /*
  * The flow is relayed: its client key goes, or with `keep_client_key` is left in its place for who makes it that of a
- * relayed flow (relay_keys.c); the upstream's stays while its window needs translation.
+ * relayed flow (relay_keys.c), which is true then; the upstream's stays while its window needs translation.
  */
-void splice_demote(struct splice *splice, uint32_t index, bool keep_client_key);
+bool splice_demote(struct splice *splice, uint32_t index, bool keep_client_key);
 /* The kernel's tables; they live as long as the splice. */
 struct flowmap *splice_map(struct splice *splice);
 
@@ -161,6 +186,7 @@ struct splice_flow {
 	uint32_t client_rtt_us, upstream_rtt_us; /* 0: unknown */
 	struct endpoint source;                  /* what the upstream is dialled from */
 	bool adopted;
+	const char *upstream; /* NULL: one that is not in the configuration any more */
 };
 
 /* false: no spliced flow has this index. */
@@ -175,8 +201,8 @@ const char *splice_refusal_name(enum splice_refusal refusal);
 bool splice_is_over(const struct flow_entry *entry);
 /* Such a flow's entry goes after `linger`; for flows that ended during their handover. */
 void splice_ended(struct splice *splice, uint32_t index, uint64_t now_ns);
-/* The next hop of the upstream has moved: XDP must not use what it knows. */
-void splice_forget_next_hop(struct splice *splice);
+/* The next hop of the upstream in `slot` has moved: XDP must not use what it knows. */
+void splice_forget_next_hop(struct splice *splice, uint32_t slot);
 /* Any flow that lives on without a daemon? */
 bool splice_has_flows(const struct splice *splice);
 

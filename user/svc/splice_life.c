@@ -69,6 +69,7 @@ void splice_record(struct splice *splice, uint32_t index, enum record_end end)
 	const struct flow_recorder *recorder = splice->calls.recorder;
 	const struct flow_entry *entry = splice_at(splice, index);
 	const struct flow_half *up = &entry->half[FLOW_UP], *down = &entry->half[FLOW_DOWN];
+	const struct upstream *upstream = splice_upstream_of(splice, index);
 	struct flow_record record = {
 		.client = {.addr = down->dst, .port = down->dport},
 		.destination = {.addr = down->src, .port = down->sport},
@@ -87,7 +88,8 @@ void splice_record(struct splice *splice, uint32_t index, enum record_end end)
 		return;
 	if (splice->calls.names)
 		dnsmap_copy_name(splice->calls.names, &record.destination.addr, record.name);
-	memcpy(record.upstream, splice->upstream->settings->name, sizeof(record.upstream));
+	if (upstream)
+		memcpy(record.upstream, upstream->settings.name, sizeof(record.upstream));
 	recorder->put(recorder->ctx, &record);
 }
 
@@ -166,10 +168,11 @@ static void splice_linger_over(void *ctx, struct wheel_timer *timer, uint64_t no
 	splice_finish(splice, index);
 }
 
-void splice_forget_next_hop(struct splice *splice)
+void splice_forget_next_hop(struct splice *splice, uint32_t slot)
 {
 	for (uint32_t i = 0; i < splice->used; i++)
-		__atomic_store_n(&splice_at(splice, i)->half[FLOW_UP].mac_valid, 0, __ATOMIC_RELAXED);
+		if (splice->slots[i].upstream == slot)
+			__atomic_store_n(&splice_at(splice, i)->half[FLOW_UP].mac_valid, 0, __ATOMIC_RELAXED);
 }
 
 void splice_count_payload(struct splice *splice, uint32_t index)

@@ -11,6 +11,9 @@
 
 /* How long an entry rests before it is used again: packets that looked it up before must have gone. */
 #define SPLICE_REST_NS 1000000000ull
+#define SPLICE_NO_UPSTREAM 0xff
+
+_Static_assert(UPSTREAMS_SLOTS <= SPLICE_NO_UPSTREAM, "a slot is one byte");
 
 #define SPLICE_TCP_FIN 0x01
 #define SPLICE_TCP_SYN 0x02
@@ -29,6 +32,7 @@ struct splice_slot {
 	uint32_t source;
 	uint32_t name; /* the flow's destination: held while it lives, if `named` */
 	uint16_t port;
+	uint8_t upstream; /* its slot; SPLICE_NO_UPSTREAM: of an earlier configuration */
 	bool named;
 	bool in_use;
 	bool has_port; /* `source` and `port` are ours to give back */
@@ -36,11 +40,12 @@ struct splice_slot {
 	bool adopted;
 	bool ending; /* `timer` runs */
 	bool traced;
+	bool counted; /* in its upstream's `spliced` */
 };
 
 struct splice {
 	const struct config *config;
-	struct upstream *upstream;
+	struct upstreams *upstreams;
 	struct stack *stack;
 	struct splice_calls calls;
 	struct flowmap map;
@@ -62,6 +67,14 @@ struct splice {
 static inline struct flow_entry *splice_at(const struct splice *splice, uint32_t index)
 {
 	return &splice->map.entries[index];
+}
+
+/* NULL: it is not in the configuration any more. */
+static inline struct upstream *splice_upstream_of(const struct splice *splice, uint32_t index)
+{
+	uint8_t slot = splice->slots[index].upstream;
+
+	return slot == SPLICE_NO_UPSTREAM ? NULL : &splice->upstreams->list[slot];
 }
 
 /* splice.c */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <linux/tcp.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -42,17 +43,65 @@ static uint32_t upstream_hash_name(const char *name)
 	return hash;
 }
 
-void upstream_init(struct upstream *upstream, const struct config *config)
+static void upstream_set_current(struct upstream *upstream, uint32_t index)
 {
-	const struct endpoint *server = &config->upstreams[0].server;
+	upstream->addr_current = index;
+	/* which own address is right depends on the way there */
+	upstream->source_count = upstream->settings.source_count;
+	upstream->server_bytes =
+		upstream_sockaddr(&upstream->addrs[index], upstream->settings.server.port, &upstream->server);
+}
 
+void upstream_init(struct upstream *upstream, const struct config_upstream *settings, const char *uplink)
+{
 	memset(upstream, 0, sizeof(*upstream));
-	upstream->settings = &config->upstreams[0];
-	upstream->id = upstream_hash_name(config->upstreams[0].name);
-	memcpy(upstream->uplink, config->uplink, sizeof(upstream->uplink));
-	upstream->server_bytes = upstream_sockaddr(&server->addr, server->port, &upstream->server);
-	upstream->source_count = config->upstreams[0].source_count;
-	memcpy(upstream->sources, config->upstreams[0].sources, sizeof(upstream->sources));
+	upstream->settings = *settings;
+	upstream->id = upstream_hash_name(settings->name);
+	snprintf(upstream->uplink, sizeof(upstream->uplink), "%s", uplink);
+	upstream->source_count = settings->source_count;
+	memcpy(upstream->sources, settings->sources, sizeof(upstream->sources));
+	if (!settings->host[0])
+		upstream_set_addresses(upstream, &settings->server.addr, 1);
+}
+
+int upstream_create_ports(struct upstream *upstream)
+{
+	return ports_pool_create(&upstream->ports, upstream->settings.ports.first, upstream->settings.ports.last,
+				 upstream->source_count ? upstream->source_count : 1);
+}
+
+const struct addr *upstream_address(const struct upstream *upstream)
+{
+	return &upstream->addrs[upstream->addr_current];
+}
+
+bool upstream_set_addresses(struct upstream *upstream, const struct addr *addrs, uint32_t count)
+{
+	struct addr before = upstream->addrs[upstream->addr_current];
+	bool had = upstream->addr_count;
+
+	upstream->addr_count = count < UPSTREAM_MAX_ADDRS ? count : UPSTREAM_MAX_ADDRS;
+	memcpy(upstream->addrs, addrs, upstream->addr_count * sizeof(*addrs));
+	for (uint32_t i = 0; had && i < upstream->addr_count; i++) {
+		if (!addr_equal(&upstream->addrs[i], &before))
+			continue;
+		upstream->addr_current = i;
+		return false;
+	}
+	upstream_set_current(upstream, 0);
+	return true;
+}
+
+bool upstream_next_address(struct upstream *upstream, const struct addr *tried)
+{
+	uint32_t next = upstream->addr_current + 1;
+
+	if (upstream->addr_count < 2)
+		return false;
+	if (!addr_equal(upstream_address(upstream), tried))
+		return true;
+	upstream_set_current(upstream, next < upstream->addr_count ? next : 0);
+	return next < upstream->addr_count;
 }
 
 void upstream_release(struct upstream *upstream)
@@ -63,13 +112,16 @@ void upstream_release(struct upstream *upstream)
 int upstream_find_route(struct upstream *upstream)
 {
 	const struct addr *from = upstream->source_count ? &upstream->sources[0] : NULL;
+	const struct addr *server = upstream_address(upstream);
 	struct topo_interface topo;
 	char name[IFNAMSIZ];
 	int oif = upstream->uplink[0] ? (int)if_nametoindex(upstream->uplink) : 0;
 	int err;
 
 	upstream->routed = false;
-	err = route_lookup(&upstream->settings->server.addr, from, 0, oif, &upstream->route);
+	if (!upstream->addr_count)
+		return -EAGAIN;
+	err = route_lookup(server, from, upstream->settings.mark, oif, &upstream->route);
 	if (err)
 		return err;
 	if (!if_indextoname((unsigned int)upstream->route.ifindex, name))
@@ -93,8 +145,7 @@ int upstream_find_route(struct upstream *upstream)
 
 bool upstream_find_next_hop(struct upstream *upstream)
 {
-	const struct addr *hop =
-		upstream->route.has_gateway ? &upstream->route.gateway : &upstream->settings->server.addr;
+	const struct addr *hop = upstream->route.has_gateway ? &upstream->route.gateway : upstream_address(upstream);
 	struct neighbour now = {.valid = false}, before = upstream->next_hop;
 
 	if (!upstream->routed || route_neighbour(upstream->route.ifindex, hop, &now))
@@ -115,8 +166,10 @@ int upstream_open_socket(const struct upstream *upstream)
 
 	if (fd < 0)
 		return -errno;
-	if (upstream->uplink[0] &&
-	    setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, upstream->uplink, (socklen_t)strlen(upstream->uplink) + 1)) {
+	if ((upstream->uplink[0] &&
+	     setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, upstream->uplink, (socklen_t)strlen(upstream->uplink) + 1)) ||
+	    (upstream->settings.mark &&
+	     setsockopt(fd, SOL_SOCKET, SO_MARK, &upstream->settings.mark, sizeof(upstream->settings.mark)))) {
 		err = -errno;
 		close(fd);
 		return err;
@@ -170,13 +223,6 @@ int upstream_bind(const struct upstream *upstream, int fd, uint32_t source, uint
 	return 0;
 }
 
-bool upstream_reload(const struct config *running, const struct config *wanted)
-{
-	(void)running;
-	(void)wanted;
-	return false;
-}
-
 void upstream_close_socket(int fd, int reset)
 {
 	const struct linger linger = {.l_onoff = 1, .l_linger = 0};
@@ -184,4 +230,26 @@ void upstream_close_socket(int fd, int reset)
 	if (reset)
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 	close(fd);
+}
+
+const char *upstream_failure_name(enum upstream_failure kind)
+{
+	static const char *const names[] = {
+#define X(name) [UPSTREAM_FAILURE_##name] = #name,
+		UPSTREAM_FAILURE_KINDS(X)
+#undef X
+	};
+
+	return kind < UPSTREAM_FAILURE_COUNT ? names[kind] : "unknown";
+}
+
+const char *upstream_refusal_name(enum upstream_refusal refusal)
+{
+	static const char *const names[] = {
+#define X(name) [UPSTREAM_REFUSAL_##name] = #name,
+		UPSTREAM_REFUSALS(X)
+#undef X
+	};
+
+	return refusal < UPSTREAM_REFUSAL_COUNT ? names[refusal] : "unknown";
 }
