@@ -12,6 +12,9 @@
 #define TCP_FLAG_BYTE_RST 0x04
 #define TCP_FLAG_BYTE_ACK 0x10
 
+#define ICMP_TYPE_ECHO 8
+#define ICMPV6_TYPE_ECHO 128
+
 /*
  * Addresses that no proxy can reach for a client: multicast, broadcast,
  * loopback and unspecified of IPv4 (RFC 1122 3.2.1.3), and multicast,
@@ -40,6 +43,24 @@ static __always_inline int dst_is_local(const struct packet_view *v)
 static __always_inline int flow_comes_by(const struct flow_entry *entry, __u32 direction, __u32 ifindex)
 {
 	return direction == FLOW_UP || !entry->upstream_ifindex || entry->upstream_ifindex == ifindex;
+}
+
+enum icmp_decision { ICMP_PASSES, ICMP_TO_USER, ICMP_DROPPED };
+
+/*
+ * What is neither TCP nor UDP and to be proxied. Of ICMP only echo requests can have an answer; the rest would leave
+ * the gateway unproxied, with the client's address.
+ */
+static __always_inline enum icmp_decision icmp_decide(hook_ctx *ctx, const struct bpf_cfg *settings,
+						      const struct packet_view *v)
+{
+	__u8 type = 0;
+
+	if (v->l4_proto != (v->ip_version == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6) || settings->icmp == CFG_ICMP_PASS)
+		return ICMP_PASSES;
+	if (settings->icmp == CFG_ICMP_DROP || v->is_fragment || hook_load_bytes(ctx, v->l4_off, &type, 1))
+		return ICMP_DROPPED;
+	return type == (v->ip_version == 4 ? ICMP_TYPE_ECHO : ICMPV6_TYPE_ECHO) ? ICMP_TO_USER : ICMP_DROPPED;
 }
 
 struct flow_match {

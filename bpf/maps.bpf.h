@@ -12,6 +12,7 @@
 #include "flow_abi.h"
 #include "rules_abi.h"
 #include "stats_abi.h"
+#include "udp_abi.h"
 
 #define REPORTS_BYTES (1u << 20)
 
@@ -96,6 +97,24 @@ struct {
 	__type(key, __u32);
 	__type(value, struct flow_entry);
 } flows SEC(".maps");
+
+/* Addresses of arriving datagrams to entries of `udp_assocs`. Writer: the daemon. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, UDP_MAX_ASSOCS * 2);
+	__type(key, struct flow_key);
+	__type(value, struct flow_ref);
+} udp_keys SEC(".maps");
+
+/* UDP associations. Writers: the daemon what it decides, the programs what they see. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, UDP_MAX_ASSOCS);
+	__type(key, __u32);
+	__type(value, struct udp_assoc);
+} udp_assocs SEC(".maps");
 
 /* The two rule sets (rules_abi.h) by slot. Writer: the daemon, that slot only which is not in force. */
 struct {

@@ -30,6 +30,21 @@ static __always_inline const struct rules_range *rules_range_of_slot(const void 
 	return bpf_map_lookup_elem(&rule_ranges, &key);
 }
 
+/* What the programs make of a packet: the action, and above it the upstream that the rule names. */
+#define RULES_DECISION(action, upstream) ((__u32)(action) | (__u32)(upstream) << 8)
+#define RULES_DECISION_PROXY RULES_DECISION(RULES_PROXY, RULES_ANY_UPSTREAM)
+
+static __always_inline enum rules_action rules_action_of(__u32 decision)
+{
+	return (enum rules_action)(decision & 0xff);
+}
+
+/* As in the key of a UDP association. */
+static __always_inline __u16 rules_upstream_of(__u32 decision)
+{
+	return decision >> 8 == RULES_ANY_UPSTREAM ? UDP_KEY_ANY : (__u16)(decision >> 8);
+}
+
 /*
  * For XDP a global function: the verifier goes through the searches once, and not once for every way that leads there,
  * which halves its work. The stack of the tc program has no room for the frame of another function.
@@ -40,7 +55,7 @@ static __always_inline const struct rules_range *rules_range_of_slot(const void 
 #define RULES_LOOK_UP static __always_inline
 #endif
 
-/* enum rules_action for the packet of an entry of the cache. */
+/* The decision for the packet of an entry of the cache. */
 RULES_LOOK_UP int rules_look_up(__u32 cache_slot, __u32 number)
 {
 	const struct rules_cached *cached = bpf_map_lookup_elem(&rule_cache, &cache_slot);
@@ -49,9 +64,11 @@ RULES_LOOK_UP int rules_look_up(__u32 cache_slot, __u32 number)
 	int rule;
 
 	if (!header || !cached)
-		return RULES_PROXY;
+		return (int)RULES_DECISION_PROXY;
 	rule = rules_match(rules_range_of_slot, (const void *)(unsigned long)slot, header, &cached->packet);
-	return rule == RULES_NONE ? RULES_PROXY : header->action[rule & (RULES_MAX - 1)];
+	if (rule == RULES_NONE)
+		return (int)RULES_DECISION_PROXY;
+	return (int)RULES_DECISION(header->action[rule & (RULES_MAX - 1)], header->upstream[rule & (RULES_MAX - 1)]);
 }
 
 static __always_inline __u32 rules_cache_slot(const struct packet_view *v)
@@ -73,15 +90,15 @@ static __always_inline int rules_cache_hit(const struct rules_cached *cached, co
 }
 
 /* `has_port`, 0 or 1: v->dport is known, as it is not in a fragment. */
-static __always_inline enum rules_action rules_decide(__u32 number, const struct packet_view *v, int has_port)
+static __always_inline __u32 rules_decide(__u32 number, const struct packet_view *v, int has_port)
 {
 	__u32 slot = rules_cache_slot(v);
 	struct rules_cached *cached = bpf_map_lookup_elem(&rule_cache, &slot);
 
 	if (!cached)
-		return RULES_PROXY;
+		return RULES_DECISION_PROXY;
 	if (rules_cache_hit(cached, v, has_port, number))
-		return (enum rules_action)cached->action;
+		return cached->action;
 	/* filled in place: the stack of the tc program has no room for a copy */
 	cached->rules = 0;
 	cached->packet.src = v->src;
@@ -91,22 +108,18 @@ static __always_inline enum rules_action rules_decide(__u32 number, const struct
 	cached->packet.has_port = (__u8)has_port;
 	cached->action = (__u32)rules_look_up(slot, number);
 	cached->rules = number;
-	return (enum rules_action)cached->action;
+	return cached->action;
 }
 
-static __always_inline enum rules_action rules_decide_number(__u32 number, struct cursor *c, struct packet_view *v)
+static __always_inline __u32 rules_decide_number(__u32 number, const struct packet_view *v)
 {
-	int has_port = 0;
+	int has_port = v->payload_off != 0;
 
 	if (!number)
-		return RULES_PROXY;
+		return RULES_DECISION_PROXY;
 	/* an IPv4-mapped address on an IPv6 packet would be mistaken for IPv4: user space drops it */
 	if (v->ip_version == 6 && (addr_is_ipv4(&v->src) || addr_is_ipv4(&v->dst)))
-		return RULES_PROXY;
-	if (!v->is_fragment && v->l4_proto == IPPROTO_TCP)
-		has_port = 1;
-	else if (!v->is_fragment && v->l4_proto == IPPROTO_UDP)
-		has_port = packet_parse_udp(c, v);
+		return RULES_DECISION_PROXY;
 	return rules_decide(number, v, has_port);
 }
 
@@ -137,13 +150,14 @@ static __always_inline void rules_remember_direct(const struct packet_view *v)
 		rules_respect_live(v, RULES_DIRECT);
 }
 
-/* The port is read where there is one; TCP has been parsed by the caller. */
-static __always_inline enum rules_action rules_decide_packet(const struct bpf_cfg *settings, struct cursor *c,
-							     struct packet_view *v)
+/* TCP and UDP have been parsed by the caller; there is a port where that found one. */
+static __always_inline __u32 rules_decide_packet(const struct bpf_cfg *settings, const struct packet_view *v)
 {
-	enum rules_action action = rules_decide_number(*(const volatile __u32 *)&settings->rules, c, v);
+	__u32 decision = rules_decide_number(*(const volatile __u32 *)&settings->rules, v);
 
-	return v->l4_proto == IPPROTO_TCP && !v->is_fragment ? rules_respect_live(v, action) : action;
+	if (v->l4_proto != IPPROTO_TCP || v->is_fragment)
+		return decision;
+	return RULES_DECISION(rules_respect_live(v, rules_action_of(decision)), decision >> 8);
 }
 
 #endif

@@ -15,6 +15,7 @@
 #include "icmp.bpf.h"
 #include "rules.bpf.h"
 #include "splice.bpf.h"
+#include "udpencap.bpf.h"
 
 /* Ethernet, IPv6 and TCP headers with all options. */
 #define TC_HEADERS_BYTES (ETH_HLEN + 40 + 60)
@@ -58,16 +59,19 @@ static __always_inline int tc_relayed(const struct __sk_buff *skb, const struct 
 	return to_tap(settings, port);
 }
 
-/* Out of `half->ifindex`; the kernel finds route and neighbour, and fills in the Ethernet header. */
-static __always_inline int tc_send(struct __sk_buff *skb, const struct flow_half *half)
+/* Out of `ifindex`; the kernel finds route and neighbour, and fills in the Ethernet header. */
+static __always_inline int tc_send_by(struct __sk_buff *skb, __u32 ifindex, int has_vlan, __u16 vlan_tci)
 {
-	__u32 ifindex = half->ifindex;
-
 	if (skb->vlan_present)
 		bpf_skb_vlan_pop(skb);
-	if (half->has_vlan)
-		bpf_skb_vlan_push(skb, be16(ETH_P_8021Q), half->vlan_tci);
+	if (has_vlan)
+		bpf_skb_vlan_push(skb, be16(ETH_P_8021Q), vlan_tci);
 	return (int)bpf_redirect_neigh(ifindex, (void *)0, 0, 0);
+}
+
+static __always_inline int tc_send(struct __sk_buff *skb, const struct flow_half *half)
+{
+	return tc_send_by(skb, half->ifindex, half->has_vlan, half->vlan_tci);
 }
 
 static __always_inline int tc_splice(struct __sk_buff *skb, const struct packet_view *v, struct flow_match *match,
@@ -185,8 +189,8 @@ static __always_inline int to_upstream_socket(struct __sk_buff *skb, struct flow
 	return pass(COUNT_PASS_UPSTREAM);
 }
 
-static __always_inline int tc_flow(struct __sk_buff *skb, const struct bpf_cfg *settings, const struct packet_view *v,
-				   struct flow_match *match)
+static __noinline int tc_flow(struct __sk_buff *skb, const struct bpf_cfg *settings, const struct packet_view *v,
+			      struct flow_match *match)
 {
 	struct flow_entry *entry = match->entry;
 	__u32 phase = entry->phase;
@@ -215,8 +219,9 @@ static __always_inline int tc_flow(struct __sk_buff *skb, const struct bpf_cfg *
 	return tc_splice(skb, v, match, first);
 }
 
-/* An error about a packet of a spliced flow, translated and sent on; 0: it is none. */
-static __always_inline int tc_icmp(struct __sk_buff *skb, const struct packet_view *v, int *verdict)
+/* An error about a packet of a spliced flow, translated and sent on; 0: it is none. A function of its own for its
+ * stack. */
+static __noinline int tc_icmp(struct __sk_buff *skb, const struct packet_view *v, int *verdict)
 {
 	struct flow_match match = {};
 	__u8 type;
@@ -269,9 +274,11 @@ static __always_inline enum drop_reason tc_parse(struct __sk_buff *skb, struct p
 	struct cursor c = {.start = data, .pos = data, .end = end, .packet_bytes = skb->len};
 	enum drop_reason reason = packet_parse_network(&c, v);
 
-	if (reason || v->l4_proto != IPPROTO_TCP || v->is_fragment || !v->ip_version)
+	if (reason || v->is_fragment || !v->ip_version)
 		return reason;
-	return packet_parse_tcp(&c, v);
+	if (v->l4_proto == IPPROTO_UDP)
+		packet_parse_udp(&c, v);
+	return v->l4_proto == IPPROTO_TCP ? packet_parse_tcp(&c, v) : DROP_NONE;
 }
 
 /* User space answers. A fragment tells nobody what it belonged to; and nothing passes because nobody is there. */
@@ -287,11 +294,101 @@ static __always_inline int reject(const struct bpf_port *port, const struct pack
 	return (int)bpf_redirect(tap->ifindex, 0);
 }
 
-/* From a LAN interface to elsewhere. */
-static __always_inline int tc_judge(const struct bpf_cfg *settings, const struct bpf_port *port, struct cursor *c,
-				    struct packet_view *v, int is_fake)
+/* --- UDP --- */
+
+/* Sends the datagram on. change->src and sport are set for the way down. A function of its own for its stack. */
+static __noinline int tc_udp_move(struct __sk_buff *skb, const struct packet_view *v, struct udp_assoc *assoc,
+				  struct udp_change *change, int up)
 {
-	switch (rules_decide_packet(settings, c, v)) {
+	struct udp_way *way = &assoc->way[up ? FLOW_UP : FLOW_DOWN];
+	int err;
+
+	if (v->ip_version == 4) {
+		if (up)
+			udp_change_up(change, v, way, 1);
+		else
+			udp_change_down(change, v, way, 1);
+		err = up ? udp_move_payload(skb, v, change, 1, 1) : udp_move_payload(skb, v, change, 0, 1);
+	} else {
+		if (up)
+			udp_change_up(change, v, way, 0);
+		else
+			udp_change_down(change, v, way, 0);
+		err = up ? udp_move_payload(skb, v, change, 1, 0) : udp_move_payload(skb, v, change, 0, 0);
+	}
+	if (err)
+		return drop(DROP_TRUNCATED);
+	udp_note(way, change->l4_len - sizeof(struct udphdr) - (up ? udp_header_bytes(v) : 0));
+	count(COUNT_UDP_TC);
+	return tc_send_by(skb, way->ifindex, way->has_vlan, way->vlan_tci);
+}
+
+/* A row of datagrams in one packet (GSO) cannot have a header each. */
+static __always_inline int tc_udp_is_one(const struct __sk_buff *skb, const struct packet_view *v)
+{
+	return !skb->gso_size && !v->has_vlan && v->payload_len <= UDPENCAP_MAX_PAYLOAD;
+}
+
+#define TC_UDP_NONE (-2) /* no verdict; TC_ACT_UNSPEC is one */
+/* A datagram of a client, to be proxied; in the lower half the upstream that the rules name. */
+#define TC_UDP_PROXY 0x10000
+
+/* Of a relay; what is not for the client as it is, is for the association's socket. */
+static __always_inline int tc_udp_down(struct __sk_buff *skb, const struct packet_view *v)
+{
+	struct udp_change change;
+	struct udp_match match;
+
+	udp_find_relay(v, skb->ifindex, &match);
+	if (!match.assoc)
+		return TC_UDP_NONE;
+	if (!tc_udp_is_one(skb, v) || !udp_fits_down(skb, v, match.assoc, &change.src, &change.sport))
+		return pass(COUNT_PASS_UPSTREAM);
+	return tc_udp_move(skb, v, match.assoc, &change, 0);
+}
+
+/* Only an uplink has datagrams of relays. */
+static __noinline int tc_udp_arrives(struct __sk_buff *skb, const struct packet_view *v)
+{
+	__u32 ifindex = skb->ifindex;
+	const struct bpf_port *port = bpf_map_lookup_elem(&ports, &ifindex);
+
+	return port && (port->flags & CFG_PORT_UPLINK) ? tc_udp_down(skb, v) : TC_UDP_NONE;
+}
+
+/* Of a client, to be proxied. */
+static __noinline int tc_udp_up(struct __sk_buff *skb, const struct bpf_cfg *settings, const struct packet_view *v,
+				__u16 upstream)
+{
+	struct udp_change change;
+	struct udp_match match;
+
+	udp_find_client(v, upstream, &match);
+	if (!match.assoc || !v->sport || !tc_udp_is_one(skb, v) || !udp_fits_up(v, match.assoc))
+		return to_user(skb, settings);
+	return tc_udp_move(skb, v, match.assoc, &change, 1);
+}
+
+static __always_inline int tc_other(struct __sk_buff *skb, const struct bpf_cfg *settings, const struct bpf_port *port,
+				    const struct packet_view *v)
+{
+	switch (icmp_decide(skb, settings, v)) {
+	case ICMP_TO_USER:
+		return to_tap(settings, port);
+	case ICMP_DROPPED:
+		return drop(DROP_ICMP);
+	default:
+		return pass(COUNT_PASS_OTHER);
+	}
+}
+
+/* From a LAN interface to elsewhere. */
+static __always_inline int tc_judge(struct __sk_buff *skb, const struct bpf_cfg *settings, const struct bpf_port *port,
+				    const struct packet_view *v, int is_fake)
+{
+	__u32 decision = rules_decide_packet(settings, v);
+
+	switch (rules_action_of(decision)) {
 	case RULES_DIRECT:
 		/* there is no such host */
 		if (!is_fake)
@@ -304,29 +401,55 @@ static __always_inline int tc_judge(const struct bpf_cfg *settings, const struct
 	default:
 		break;
 	}
+	/* what is not TCP is refused by user space: an association would name the fake address to the upstream */
 	if (v->l4_proto != IPPROTO_TCP && !is_fake)
-		return pass(COUNT_PASS_NOT_TCP);
+		return v->l4_proto == IPPROTO_UDP ? (int)(TC_UDP_PROXY | rules_upstream_of(decision))
+						  : tc_other(skb, settings, port, v);
 	if (v->is_fragment)
 		return drop(DROP_FRAGMENT);
 	return to_tap(settings, port);
 }
 
-/* What belongs to no flow. */
-static __always_inline int tc_stray(struct __sk_buff *skb, const struct bpf_cfg *settings, struct packet_view *v,
-				    enum drop_reason reason)
+/*
+ * With XDP in front, which took or judged everything: what it left of UDP that is to be proxied is the kernel's to
+ * forward for nobody, whatever has become of its association.
+ */
+static __always_inline int tc_behind_xdp(struct __sk_buff *skb, const struct bpf_cfg *settings,
+					 const struct packet_view *v)
 {
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct cursor c = {.start = data, .pos = data, .end = end, .packet_bytes = skb->len};
+	enum dns_kind kind;
+	__u32 decision;
+
+	if (v->l4_proto != IPPROTO_UDP || !v->sport)
+		return HOOK_PASS;
+	kind = dns_kind_of(skb, v);
+	/* the daemon's alone, which is not there */
+	if (kind == DNS_KIND_QUERY)
+		return on_down(settings);
+	if (dst_is_local(v) || kind == DNS_KIND_DIRECT)
+		return HOOK_PASS;
+	if (kind == DNS_KIND_FAKE)
+		return on_down(settings);
+	decision = rules_decide_packet(settings, v);
+	return rules_action_of(decision) == RULES_PROXY ? TC_UDP_PROXY | rules_upstream_of(decision) : HOOK_PASS;
+}
+
+/* What belongs to no flow. */
+static __noinline int tc_stray(struct __sk_buff *skb, const struct bpf_cfg *settings, const struct packet_view *v,
+			       enum drop_reason reason)
+{
 	__u32 ifindex = skb->ifindex;
 	const struct bpf_port *port = bpf_map_lookup_elem(&ports, &ifindex);
 	enum dns_kind kind;
 
 	/* with XDP in front, what it passed as the gateway's own was counted and judged there */
-	if (!port || (port->flags & (CFG_PORT_LAN | CFG_PORT_TAP)) != (CFG_PORT_LAN | CFG_PORT_TAP))
+	if (!port || !(port->flags & CFG_PORT_LAN))
 		return HOOK_PASS;
+	if (!(port->flags & CFG_PORT_TAP))
+		return reason ? HOOK_PASS : tc_behind_xdp(skb, settings, v);
 	if (reason)
 		return dst_is_local(v) ? HOOK_PASS : drop(reason);
-	kind = dns_kind_of(&c, v);
+	kind = dns_kind_of(skb, v);
 	/* `listen` may be an address of the gateway */
 	if (kind == DNS_KIND_QUERY)
 		return to_tap(settings, port);
@@ -336,7 +459,7 @@ static __always_inline int tc_stray(struct __sk_buff *skb, const struct bpf_cfg 
 		rules_remember_direct(v);
 		return pass(COUNT_PASS_DIRECT);
 	}
-	return tc_judge(settings, port, &c, v, kind == DNS_KIND_FAKE);
+	return tc_judge(skb, settings, port, v, kind == DNS_KIND_FAKE);
 }
 
 SEC("tc")
@@ -364,11 +487,17 @@ int socksplice_tc(struct __sk_buff *skb)
 		/* live flows of user space: whatever the rules have become since they were opened */
 		if (match.relayed)
 			return tc_relayed(skb, settings);
+	} else if (v.l4_proto == IPPROTO_UDP && v.sport) {
+		verdict = tc_udp_arrives(skb, &v);
+		if (verdict != TC_UDP_NONE)
+			return verdict;
 	} else if (v.l4_proto == IPPROTO_ICMP || v.l4_proto == IPPROTO_ICMPV6) {
 		if (tc_icmp(skb, &v, &verdict))
 			return verdict;
 	}
-	return tc_stray(skb, settings, &v, DROP_NONE);
+	verdict = tc_stray(skb, settings, &v, DROP_NONE);
+	/* from here, not from there: the stacks of functions that call each other add up */
+	return verdict >= TC_UDP_PROXY ? tc_udp_up(skb, settings, &v, (__u16)verdict) : verdict;
 }
 
 SEC("tc")

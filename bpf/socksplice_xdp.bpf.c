@@ -21,6 +21,7 @@
 #include "dns.bpf.h"
 #include "rules.bpf.h"
 #include "splice.bpf.h"
+#include "udpencap.bpf.h"
 
 static __always_inline int on_down(const struct bpf_cfg *settings)
 {
@@ -114,8 +115,8 @@ static __always_inline int xdp_splice(struct xdp_md *ctx, const struct bpf_port 
 }
 
 /* A packet of a known flow. */
-static __always_inline int xdp_flow(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port,
-				    const struct packet_view *v, struct flow_match *match)
+static __noinline int xdp_flow(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port,
+			       const struct packet_view *v, struct flow_match *match)
 {
 	__u32 phase = match->entry->phase;
 	int up = match->direction == FLOW_UP;
@@ -143,11 +144,116 @@ static __always_inline int reject(struct xdp_md *ctx, const struct bpf_port *por
 	return (int)bpf_redirect_map(&xsks, slot, XDP_DROP);
 }
 
+/* --- UDP --- */
+
+/* The hosts on that side have moved: their new address is for the neighbour table to tell. */
+static __always_inline void xdp_note_mac(const struct ethhdr *eth, struct udp_way *way)
+{
+	if (!way->mac_valid || mac_equal(eth->h_source, way->dmac))
+		return;
+	count(COUNT_MAC_CHANGES);
+	way->mac_valid = 0;
+}
+
+static __always_inline int xdp_udp_is_partial(const struct bpf_port *port, const struct packet_view *v,
+					      const struct udphdr *uh)
+{
+	__u64 sum = be16((__u16)(sizeof(*uh) + v->payload_len)) + be16(IPPROTO_UDP);
+	int ipv4 = v->ip_version == 4;
+
+	if (!port || !(port->flags & CFG_PORT_VIRTUAL))
+		return 0;
+	return uh->check == fold16(sum + udp_sum_addr(&v->src, ipv4) + udp_sum_addr(&v->dst, ipv4));
+}
+
+/* Sends the datagram on by itself, or leaves it to tc. change->src and sport are set for the way down. */
+static __always_inline int xdp_udp_move(struct xdp_md *ctx, const struct bpf_port *port, const struct packet_view *v,
+					struct udp_assoc *assoc, struct udp_change *change, int up)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct udp_way *way = &assoc->way[up ? FLOW_UP : FLOW_DOWN];
+	__u32 l4_off = v->ip_version == 4 ? SPLICE_IPV4_L4_OFF : SPLICE_IPV6_L4_OFF, ifindex = way->ifindex;
+	struct udphdr *uh = data + l4_off;
+	int err;
+
+	if ((void *)(uh + 1) > end || v->has_vlan)
+		return pass(COUNT_PASS_TO_TC);
+	xdp_note_mac(data, &assoc->way[up ? FLOW_DOWN : FLOW_UP]);
+	if (!way->mac_valid || way->has_vlan || xdp_udp_is_partial(port, v, uh) ||
+	    !bpf_map_lookup_elem(&devices, &ifindex))
+		return pass(COUNT_PASS_TO_TC);
+	if (v->ip_version == 4) {
+		if (up)
+			udp_change_up(change, v, way, 1);
+		else
+			udp_change_down(change, v, way, 1);
+		err = up ? udp_move_headers(ctx, v, change, way, 1, 1) : udp_move_headers(ctx, v, change, way, 0, 1);
+	} else {
+		if (up)
+			udp_change_up(change, v, way, 0);
+		else
+			udp_change_down(change, v, way, 0);
+		err = up ? udp_move_headers(ctx, v, change, way, 1, 0) : udp_move_headers(ctx, v, change, way, 0, 0);
+	}
+	if (err)
+		return drop(DROP_TRUNCATED);
+	udp_note(way, change->l4_len - sizeof(struct udphdr) - (up ? udp_header_bytes(v) : 0));
+	count(COUNT_UDP_XDP);
+	return (int)bpf_redirect_map(&devices, ifindex, XDP_DROP);
+}
+
+/*
+ * Of a relay; what is not for the client as it is, is for the association's socket. -1: of no association. Like the
+ * next a function of its own for its stack.
+ */
+static __noinline int xdp_udp_down(struct xdp_md *ctx, const struct bpf_port *port, const struct packet_view *v)
+{
+	__u32 zero = 0;
+	struct udp_change *change = bpf_map_lookup_elem(&udp_changes, &zero);
+	struct udp_match match;
+
+	udp_find_relay(v, ctx->ingress_ifindex, &match);
+	if (!match.assoc || !change)
+		return -1;
+	if (!udp_fits_down(ctx, v, match.assoc, &change->src, &change->sport))
+		return pass(COUNT_PASS_UPSTREAM);
+	return xdp_udp_move(ctx, port, v, match.assoc, change, 0);
+}
+
+/* Of a client, to be proxied. */
+static __noinline int xdp_udp_up(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port,
+				 const struct packet_view *v, __u16 upstream)
+{
+	__u32 zero = 0;
+	struct udp_change *change = bpf_map_lookup_elem(&udp_changes, &zero);
+	struct udp_match match;
+
+	udp_find_client(v, upstream, &match);
+	if (!match.assoc || !change || !udp_fits_up(v, match.assoc))
+		return to_socket(ctx, settings, port);
+	return xdp_udp_move(ctx, port, v, match.assoc, change, 1);
+}
+
+/* Neither TCP nor UDP, to be proxied: user space answers echo requests. */
+static __always_inline int xdp_other(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port,
+				     const struct packet_view *v)
+{
+	switch (icmp_decide(ctx, settings, v)) {
+	case ICMP_TO_USER:
+		return to_socket(ctx, settings, port);
+	case ICMP_DROPPED:
+		return drop(DROP_ICMP);
+	default:
+		return pass(COUNT_PASS_OTHER);
+	}
+}
+
 /* From a LAN interface, and of no known flow. */
 static __always_inline int xdp_stray(struct xdp_md *ctx, const struct bpf_cfg *settings, const struct bpf_port *port,
-				     struct cursor *c, struct packet_view *v)
+				     const struct packet_view *v)
 {
-	enum dns_kind kind = dns_kind_of(c, v);
+	enum dns_kind kind = dns_kind_of(ctx, v);
+	__u32 decision;
 
 	/* `listen` may be an address of the gateway */
 	if (kind == DNS_KIND_QUERY)
@@ -158,7 +264,8 @@ static __always_inline int xdp_stray(struct xdp_md *ctx, const struct bpf_cfg *s
 		rules_remember_direct(v);
 		return pass(COUNT_PASS_DIRECT);
 	}
-	switch (rules_decide_packet(settings, c, v)) {
+	decision = rules_decide_packet(settings, v);
+	switch (rules_action_of(decision)) {
 	case RULES_DIRECT:
 		/* there is no such host as a fake address */
 		if (kind != DNS_KIND_FAKE)
@@ -171,8 +278,12 @@ static __always_inline int xdp_stray(struct xdp_md *ctx, const struct bpf_cfg *s
 	default:
 		break;
 	}
+	/* what is not TCP is refused by user space: an association would name the fake address to the upstream */
+	if (v->l4_proto == IPPROTO_UDP && kind != DNS_KIND_FAKE)
+		return v->sport ? xdp_udp_up(ctx, settings, port, v, rules_upstream_of(decision))
+				: to_socket(ctx, settings, port);
 	if (v->l4_proto != IPPROTO_TCP && kind != DNS_KIND_FAKE)
-		return pass(COUNT_PASS_NOT_TCP);
+		return xdp_other(ctx, settings, port, v);
 	if (v->is_fragment)
 		return drop(DROP_FRAGMENT);
 	return to_socket(ctx, settings, port);
@@ -209,10 +320,16 @@ int socksplice_xdp(struct xdp_md *ctx)
 		/* live flows of user space: whatever the rules have become since they were opened */
 		if (match.relayed && is_lan)
 			return to_socket(ctx, settings, port);
+	} else if (v.l4_proto == IPPROTO_UDP && !v.is_fragment && packet_parse_udp(&c, &v) && port &&
+		   (port->flags & CFG_PORT_UPLINK)) {
+		int verdict = xdp_udp_down(ctx, port, &v);
+
+		if (verdict >= 0)
+			return verdict;
 	}
 	if (!is_lan)
 		return pass(COUNT_PASS_LOCAL);
-	return xdp_stray(ctx, settings, port, &c, &v);
+	return xdp_stray(ctx, settings, port, &v);
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

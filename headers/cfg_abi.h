@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Of all maps together: a daemon adopts pinned maps of its own version only. */
-#define CFG_ABI_VERSION 4
+#define CFG_ABI_VERSION 5
 
 /* Most AF_XDP queues that one program serves: key space of the `xsks` map. */
 #define CFG_MAX_QUEUES 64
@@ -20,6 +20,13 @@
 enum cfg_on_down {
 	CFG_ON_DOWN_DROP = 0,
 	CFG_ON_DOWN_PASS = 1,
+};
+
+/* ICMP of clients to elsewhere that rules want proxied, errors apart. */
+enum cfg_icmp {
+	CFG_ICMP_REPLY = 0, /* to user space, which answers echo requests */
+	CFG_ICMP_PASS = 1,
+	CFG_ICMP_DROP = 2,
 };
 
 /* Losses that a test asks for; each has its own probability. */
@@ -36,7 +43,7 @@ struct bpf_cfg {
 	__u32 abi_version; /* CFG_ABI_VERSION once a daemon has adopted the program, else 0 */
 	__u32 on_down;     /* enum cfg_on_down: TCP to elsewhere while no socket serves its queue */
 	__u16 fault_permille[CFG_FAULT_COUNT];
-	__u16 pad;
+	__u16 icmp;           /* enum cfg_icmp */
 	__u32 rules;          /* number of the rule set in force (rules_abi.h); 0: none, all is proxied */
 	__u64 fault_until_ns; /* CLOCK_MONOTONIC; 0: no faults */
 	__u32 rules_last;     /* the highest number that was ever given: none is given twice */

@@ -31,6 +31,7 @@
 #define PARSE_NEXT_AUTH 51
 #define PARSE_NEXT_DSTOPTS 60
 
+#define PARSE_IPV4_DONT_FRAGMENT 0x4000
 #define PARSE_IPV4_FRAGMENT_BITS 0x3fff /* more-fragments flag and offset */
 #define PARSE_IPV6_FRAGMENT_BITS 0xfff9
 
@@ -52,7 +53,7 @@ struct packet_view {
 	__u8 has_ip_options; /* IPv4 options or IPv6 extension headers */
 	__u8 tcp_flags;      /* byte 13 of the TCP header */
 	__u8 tcp_hdr_len;
-	__u8 pad;
+	__u8 dont_fragment; /* IPv4: DF; IPv6: always */
 };
 
 /* `end` bounds what may be read; the packet itself may be longer (a GSO packet whose payload lies elsewhere). */
@@ -126,6 +127,7 @@ static __always_inline enum drop_reason parse_ipv4(struct cursor *c, struct pack
 	v->ip_ttl = ip->ttl;
 	v->ip_tos = ip->tos;
 	v->is_fragment = (be16(ip->frag_off) & PARSE_IPV4_FRAGMENT_BITS) != 0;
+	v->dont_fragment = (ip->frag_off & be16(PARSE_IPV4_DONT_FRAGMENT)) != 0;
 	v->has_ip_options = header > sizeof(*ip);
 	v->l4_off = (__u16)(v->l3_off + header);
 	return DROP_NONE;
@@ -197,6 +199,7 @@ static __always_inline enum drop_reason parse_ipv6(struct cursor *c, struct pack
 	v->l3_len = (__u16)total;
 	__builtin_memcpy(&v->src, &ip->saddr, 16);
 	__builtin_memcpy(&v->dst, &ip->daddr, 16);
+	v->dont_fragment = 1;
 	v->ip_ttl = ip->hop_limit;
 	v->ip_tos = (__u8)((ip->priority << 4) | (ip->flow_lbl[0] >> 4));
 	return parse_ipv6_ext(c, v, ip->nexthdr);
@@ -249,10 +252,13 @@ static __always_inline enum drop_reason packet_parse_tcp(struct cursor *c, struc
 	return DROP_NONE;
 }
 
-/* The ports of an unfragmented packet whose l4_proto is UDP; false: its header is cut off, and they stay 0. */
+/*
+ * Ports and payload of an unfragmented packet whose l4_proto is UDP; false: its header is cut off or its length lies,
+ * and the ports stay 0. Jumbograms (RFC 2675) are none.
+ */
 static __always_inline int packet_parse_udp(struct cursor *c, struct packet_view *v)
 {
-	__u32 off = v->l4_off;
+	__u32 off = v->l4_off, l4_len;
 	struct udphdr *uh;
 
 	if (off > PARSE_MAX_OFFSET + 2048)
@@ -260,8 +266,13 @@ static __always_inline int packet_parse_udp(struct cursor *c, struct packet_view
 	uh = c->start + off;
 	if ((void *)(uh + 1) > c->end || off - v->l3_off + sizeof(*uh) > v->l3_len)
 		return 0;
+	l4_len = be16(uh->len);
+	if (l4_len < sizeof(*uh) || l4_len > v->l3_len - (off - v->l3_off))
+		return 0;
 	v->sport = uh->source;
 	v->dport = uh->dest;
+	v->payload_off = (__u16)(off + sizeof(*uh));
+	v->payload_len = (__u16)(l4_len - sizeof(*uh));
 	return 1;
 }
 

@@ -87,8 +87,8 @@ struct rules_packet {
 /* A decision as the programs keep it: valid for this packet under this number of a rule set. */
 struct rules_cached {
 	struct rules_packet packet;
-	__u32 rules; /* cfg.rules; 0: not valid */
-	__u32 action;
+	__u32 rules;  /* cfg.rules; 0: not valid */
+	__u32 action; /* and the upstream, as rules.bpf.h packs them */
 };
 
 /* By a hash of the addresses. */

@@ -20,6 +20,10 @@
 	X(NO_SOCKET, no_socket)                                                                                        \
 	X(IP_CHECKSUM, ip_checksum)                                                                                    \
 	X(TCP_CHECKSUM, tcp_checksum)                                                                                  \
+	X(UDP_CHECKSUM, udp_checksum)                                                                                  \
+	X(ICMP_CHECKSUM, icmp_checksum)                                                                                \
+	X(BAD_UDP_HDR, bad_udp_hdr)                                                                                    \
+	X(ICMP, icmp) /* `icmp: drop` */                                                                               \
 	X(BAD_ADDRESS, bad_address)                                                                                    \
 	X(IP_OPTIONS, ip_options)       /* of a spliced flow: no TCP sends them in mid-connection */                   \
 	X(TTL_EXPIRED, ttl_expired)     /* of a spliced flow */                                                        \
@@ -27,7 +31,6 @@
 	X(OPENING_BAD, opening_bad)     /* before the client's first valid segment */                                  \
 	X(OPENING_HELD, opening_held)   /* a bare ACK of the client while early data is being delivered */             \
 	X(FAULT, fault)                 /* injected by a test */                                                       \
-	X(UDP_CHECKSUM, udp_checksum)                                                                                  \
 	X(RULE, rule) /* a rule says drop; or reject, and nobody is there to answer */
 
 enum drop_reason {
@@ -43,7 +46,7 @@ enum drop_reason {
 	X(PASS_NOT_IP, pass_not_ip)           /* ARP, LLDP, ... */                                                     \
 	X(PASS_LOCAL, pass_local)             /* to the gateway itself, multicast, broadcast, link-local */            \
 	X(PASS_DIRECT, pass_direct)           /* a rule says direct */                                                 \
-	X(PASS_NOT_TCP, pass_not_tcp)                                                                                  \
+	X(PASS_OTHER, pass_other)                                                                                      \
 	X(PASS_ON_DOWN, pass_on_down)   /* would be proxied, no socket, `on-down: pass` */                             \
 	X(PASS_TO_TC, pass_to_tc)       /* XDP leaves a packet of a spliced flow to the tc program behind it */        \
 	X(PASS_UPSTREAM, pass_upstream) /* of an upstream to its socket: handshake, or a relayed flow */               \
@@ -51,6 +54,8 @@ enum drop_reason {
 	X(TO_TAP, to_tap)                                                                                              \
 	X(SPLICED_XDP, spliced_xdp) /* rewritten and sent on */                                                        \
 	X(SPLICED_TC, spliced_tc)                                                                                      \
+	X(UDP_XDP, udp_xdp) /* SOCKS5 UDP header added or taken off, and sent on */                                    \
+	X(UDP_TC, udp_tc)                                                                                              \
 	X(ICMP_TRANSLATED, icmp_translated)
 
 /* What happened besides; a packet may count in several. */

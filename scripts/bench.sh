@@ -13,6 +13,7 @@
 #     memory    idle connections, and what the daemon has to do with spliced bulk
 #     dante     a real SOCKS5 server as upstream: dante
 #     microsocks   another: microsocks
+#     udp       64-byte datagrams: round trips and new endpoints per second
 #     pool      an upstream 20 ms away: how long a connection takes to its first byte, with and without warm connections
 #     rules     what a list of rules costs per packet, by BPF_PROG_RUN
 #     dns       mapped DNS: answers a second, CPU for each, time
@@ -23,7 +24,7 @@ set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD:-$root/build}
 runs=${RUNS:-3}
-parts=${PARTS:-target mtu memory dante microsocks rules pool dns}
+parts=${PARTS:-target mtu memory dante microsocks udp rules pool dns}
 export SECONDS_EACH=4 LAB_CONGESTION=${LAB_CONGESTION:-reno}
 connections=5000
 [ -z "${QUICK:-}" ] || { SECONDS_EACH=1 connections=2000; }
@@ -91,9 +92,16 @@ part_dns() {
 	cell gso/target dns-xdp dns
 }
 
+part_udp() {
+	local system
+	for system in forwarding udp-socket udp-kernel; do cell gso/udp $system udp; done
+	cell gso/udp udp-kernel endpoints:5000
+	for system in forwarding udp-kernel-xdp; do cell mtu-gro-xdp/udp $system udp; done
+}
+
 for part in $parts; do
 	[ "$(type -t "part_$part")" = function ] && continue
-	echo "bench.sh: unknown part $part; target, mtu, memory, dante, microsocks, rules, pool and dns are known" >&2
+	echo "bench.sh: unknown part $part; target, mtu, memory, dante, microsocks, udp, rules, pool and dns are known" >&2
 	exit 2
 done
 {

@@ -17,9 +17,11 @@
 #           target       speaks SOCKS5 itself, so that only the gateway is measured
 #           password     microsocks that wants a user and a password
 #           dante, microsocks   real servers, which relay to the target
+#           udp          relay and target of UDP (tests/tools/udp_target.c)
 #   SYSTEM  forwarding, redsocks, relay (TAP), relay-xsk (AF_XDP), spliced (tc), spliced-xdp; relay-pool and spliced-pool have
-#           warm connections; dns (tc), dns-xdp: mapped DNS besides
-#   CASE    bulk, ping, churn:AT-ONCE:TOTAL, setup:TOTAL, idle:CONNECTIONS, untouched, dns
+#           warm connections; of UDP: udp-socket (user space, TAP), udp-kernel (tc), udp-kernel-xdp; dns (tc), dns-xdp:
+#           mapped DNS besides
+#   CASE    bulk, ping, churn:AT-ONCE:TOTAL, setup:TOTAL, idle:CONNECTIONS, untouched, udp, endpoints:RATE, dns
 #
 # SECONDS_EACH (default 1): how long each bulk and ping case is measured.
 set -uo pipefail
@@ -109,6 +111,10 @@ start_upstream() {
 		lab_spawn "$lab_s" "$tools/target" 1090 5001 5002 5003
 		lab_wait_port "$lab_s" 5003 && "lab_start_$upstream"
 		;;
+	udp)
+		lab_spawn "$lab_s" "$tools/udp_target" 1080
+		lab_wait_port "$lab_s" 1080
+		;;
 	password)
 		lab_spawn "$lab_s" "$tools/target" 1090 5001 5002 5003
 		lab_wait_port "$lab_s" 5003 && lab_start_microsocks -u alice -P secret
@@ -132,6 +138,14 @@ start_redsocks() {
 	lab_wait_port "$lab_g" 12345
 }
 
+start_udp() { # HOOK EBPF
+	# shellcheck disable=SC2034 # both are lab.sh's
+	lab_interface_keys="hook: $1" lab_upstream_keys="ports: 1024-1030"
+	lab_config 10.2.0.2:1080 "udp: { idle-timeout: 1s, per-client: 65536 }"$'\n'"performance: { enable_ebpf: $2 }"
+	lab_daemon_start || return 1
+	proxy=$lab_daemon
+}
+
 start_socksplice() { # HOOK RELAY [FURTHER-KEYS]
 	# shellcheck disable=SC2034 # both are lab.sh's
 	lab_interface_keys="hook: $1" lab_upstream_keys="ports: 2000-60000${3:+, $3}"
@@ -153,6 +167,9 @@ start_system() {
 	relay-xsk) start_socksplice xdp userspace ;;
 	spliced) start_socksplice tc auto ;;
 	spliced-xdp) start_socksplice xdp auto ;;
+	udp-socket) start_udp tc false ;;
+	udp-kernel) start_udp tc true ;;
+	udp-kernel-xdp) start_udp xdp true ;;
 	dns) start_socksplice tc auto ;;
 	dns-xdp) start_socksplice xdp auto ;;
 	*)
@@ -280,6 +297,23 @@ case_dns() {
 		awk '/^> NOERROR/ { print $NF * 1e6 }' | sort -n >"$lab_dir/times"
 	record "dns p50 us" "$(awk '{ a[NR] = $1 } END { print a[int(NR * 0.5)] }' "$lab_dir/times")"
 	record "dns p99 us" "$(awk '{ a[NR] = $1 } END { print a[int(NR * 0.99)] }' "$lab_dir/times")"
+}
+
+case_udp() {
+	output=$(in_client timeout $((seconds + 30)) "$tools/udp_load" echo 10.2.0.2 5007 "$seconds" 64) || doubt "udp failed"
+	record "UDP round trips/s" "$(field rate)"
+	record "UDP lost per million" "$(divide "$(field lost)" "$(field sent)" 1e6)"
+	output=$(in_client timeout $((seconds + 30)) "$tools/udp_load" ping 10.2.0.2 5007 "$seconds" 64) || doubt "udp ping failed"
+	record "UDP ping p50 us" "$(field p50_us)"
+	record "UDP ping p99 us" "$(field p99_us)"
+	case $system in
+	udp-kernel*) [ "$(lab_stat '.udp.sent < 100')" = true ] || doubt "user space sent $(lab_stat .udp.sent) datagrams" ;;
+	esac
+}
+
+case_endpoints() { # RATE
+	output=$(in_client timeout 60 "$tools/udp_load" endpoints 10.2.0.2 5007 10 "$1") || doubt "endpoints: $output"
+	record "UDP endpoints/s" "$(field rate)"
 }
 
 # A figure of "spliced" must be one of spliced flows, and on the hook it says.

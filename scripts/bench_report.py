@@ -9,8 +9,10 @@ import statistics
 import sys
 
 BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
-SYSTEMS = ["forwarding", "redsocks", "relay", "relay-xsk", "relay-pool", "spliced", "spliced-xdp", "spliced-pool"]
-OURS = ["spliced-pool", "spliced", "spliced-xdp", "relay", "relay-xsk"]  # the first of these that a lab has is compared
+SYSTEMS = ["forwarding", "redsocks", "relay", "relay-xsk", "relay-pool", "udp-socket", "spliced", "spliced-xdp", "spliced-pool",
+           "udp-kernel", "udp-kernel-xdp"]
+OURS = ["udp-kernel", "udp-kernel-xdp", "spliced-pool", "spliced", "spliced-xdp", "relay", "relay-xsk"]
+# the first of these that a lab has is compared
 BULK = ["up 1", "down 1", "up 8", "down 8"]
 CHURN = ["conn/s c1", "conn/s c64", "conn/s c100"]
 LABS = {
@@ -22,6 +24,8 @@ LABS = {
     "gso/dante": "Upstream dante, GSO",
     "gso/microsocks": "Upstream microsocks, GSO",
     "mtu/microsocks": "Upstream microsocks, MTU frames, GRO off",
+    "gso/udp": "UDP, 64 bytes, the target is the relay",
+    "mtu-gro-xdp/udp": "UDP, 64 bytes, the target is the relay, GRO on, tx off",
     "far/target": "The target speaks SOCKS5, 20 ms away",
     "far/password": "Upstream microsocks with a password, 20 ms away",
 }
@@ -34,6 +38,11 @@ PLAIN["first byte p50 ms"] = ("set-up and first byte p50 ms", 1)
 PLAIN["first byte p99 ms"] = ("set-up and first byte p99 ms", 1)
 PLAIN["ping p50 us"] = ("ping p50 us", 1)
 PLAIN["ping p99 us"] = ("ping p99 us", 1)
+PLAIN["UDP round trips/s"] = ("round trips/s, 64 at once", 0)
+PLAIN["UDP lost per million"] = ("lost per million", 0)
+PLAIN["UDP ping p50 us"] = ("one at a time, p50 us", 1)
+PLAIN["UDP ping p99 us"] = ("one at a time, p99 us", 1)
+PLAIN["UDP endpoints/s"] = ("new endpoints/s of 5000/s", 0)
 MEMORY = {
     "idle connections": 0, "idle: descriptors more": 0, "idle: daemon KB more": 0, "idle: entries in use": 0,
     "kernel bytes/entry": 0, "user bytes/entry": 0,
@@ -80,7 +89,7 @@ def lab_table(lab):
     if not systems:
         return None
     ours = next((s for s in OURS if s in systems), None)
-    others = [s for s in ("redsocks", "forwarding") if ours and s in systems]
+    others = [s for s in ("redsocks", "udp-socket", "forwarding") if ours and s in systems]
     rows = []
     for metric, (name, digits) in PLAIN.items():
         row = [median(lab, s, metric) for s in systems]

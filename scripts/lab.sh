@@ -220,21 +220,23 @@ lab_start_dante() {
 		external.rotation: route
 		socksmethod: none
 		clientmethod: none
+		timeout.io.udp: 30
+		udp.connectdst: no
 		user.privileged: root
 		user.unprivileged: nobody
 		client pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }
 		client pass { from: ::/0 to: ::/0 }
 		socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0
-			command: connect
+			command: connect udpassociate udpreply
 		}
 		socks pass { from: ::/0 to: ::/0
-			command: connect
+			command: connect udpassociate udpreply
 		}
 		socks pass { from: 0.0.0.0/0 to: ::/0
-			command: connect
+			command: connect udpassociate udpreply
 		}
 		socks pass { from: ::/0 to: 0.0.0.0/0
-			command: connect
+			command: connect udpassociate udpreply
 		}
 	END
 	lab_spawn "$lab_s" danted -f "$lab_dir/danted.conf"

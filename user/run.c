@@ -62,9 +62,9 @@ static void run_log_ready(const struct config *config, const struct worker *work
 	if (config->on_down == CONFIG_ON_DOWN_PASS)
 		log_warn("on-down: pass: while no daemon runs, what should be proxied goes out directly");
 	if (config->upstream_count == 1)
-		log_info("ready: TCP goes to upstream %s", config->upstreams[0].name);
+		log_info("ready: TCP and UDP go to upstream %s", config->upstreams[0].name);
 	else
-		log_info("ready: TCP goes to %u upstreams, by weight", config->upstream_count);
+		log_info("ready: TCP and UDP go to %u upstreams, by weight", config->upstream_count);
 }
 
 /* What looks at the worker, and ends before it. `metrics` listens already, if it is wanted. */

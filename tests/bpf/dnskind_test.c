@@ -167,15 +167,15 @@ static void expect_cases(const char *what, const struct kase *cases, size_t coun
 static void test_queries(void **state)
 {
 	static const struct kase off[] = {
-		{"198.18.0.1", UDP, 53, 0, COUNT_PASS_NOT_TCP},
-		{"198.18.0.2", UDP, 443, 0, COUNT_PASS_NOT_TCP},
+		{"198.18.0.1", UDP, 53, 0, COUNT_PASS_DIRECT},
+		{"198.18.0.2", UDP, 443, 0, COUNT_PASS_DIRECT},
 		{"198.18.0.1", TCP, 53, 0, UP},
 	};
 	static const struct kase listening[] = {
 		{"198.18.0.1", UDP, 53, 0, UP},
 		{"198.18.0.1", TCP, 53, 0, UP},
-		{"9.9.9.9", UDP, 53, 0, COUNT_PASS_NOT_TCP},
-		{"9.9.9.9", UDP, 5353, 0, COUNT_PASS_NOT_TCP},
+		{"9.9.9.9", UDP, 53, 0, COUNT_PASS_DIRECT},
+		{"9.9.9.9", UDP, 5353, 0, COUNT_PASS_DIRECT},
 		{"10.1.0.1", UDP, 53, 0, COUNT_PASS_LOCAL},
 	};
 	static const struct kase hijacking[] = {
@@ -184,9 +184,9 @@ static void test_queries(void **state)
 		{"2001:db8::53", UDP, 53, 0, UP},
 		{"10.1.0.1", UDP, 53, 0, UP},
 		{"10.1.0.1", TCP, 53, 0, UP},
-		{"9.9.9.9", UDP, 54, 0, COUNT_PASS_NOT_TCP},
-		{"9.9.9.9", UDP, 53, FRAGMENT, COUNT_PASS_NOT_TCP},
-		{"9.9.9.9", ICMP, 53, 0, COUNT_PASS_NOT_TCP},
+		{"9.9.9.9", UDP, 54, 0, COUNT_PASS_DIRECT},
+		{"9.9.9.9", UDP, 53, FRAGMENT, COUNT_PASS_DIRECT},
+		{"9.9.9.9", ICMP, 53, 0, COUNT_PASS_DIRECT},
 		{"224.0.0.251", UDP, 53, 0, COUNT_PASS_LOCAL},
 		{"ff02::fb", UDP, 53, 0, COUNT_PASS_LOCAL},
 		{"fe80::1", UDP, 53, 0, COUNT_PASS_LOCAL},
@@ -198,12 +198,13 @@ static void test_queries(void **state)
 	};
 
 	(void)state;
-	configure("", "");
+	/* what nobody here wants shows by a rule */
+	configure("", "  - { proto: udp, action: direct }\n");
 	expect_cases("off", off, ARRAY_SIZE(off));
 	/* whatever the rules say */
-	configure("dns: {}\n", "");
+	configure("dns: {}\n", "  - { proto: udp, action: direct }\n");
 	expect_cases("listen", listening, ARRAY_SIZE(listening));
-	configure("dns: { hijack: true }\n", "");
+	configure("dns: { hijack: true }\n", "  - { action: direct }\n");
 	expect_cases("hijack", hijacking, ARRAY_SIZE(hijacking));
 	configure("dns: { hijack: true }\n", "  - { action: drop }\n");
 	expect_cases("hijack against the rules", hijacking, 5);
@@ -221,9 +222,9 @@ static void test_fake(void **state)
 		{"198.18.0.2", UDP, 0, FRAGMENT, COUNT_DROP_FRAGMENT},
 		{"fc00:5::2", TCP, 80, 0, UP},
 		{"fc00:5::ffff:ffff", UDP, 80, 0, UP},
-		{"198.17.255.255", UDP, 443, 0, COUNT_PASS_NOT_TCP},
-		{"198.20.0.0", UDP, 443, 0, COUNT_PASS_NOT_TCP},
-		{"fc00:5::1:0:2", UDP, 80, 0, COUNT_PASS_NOT_TCP},
+		{"198.17.255.255", UDP, 443, 0, COUNT_PASS_DIRECT},
+		{"198.20.0.0", UDP, 443, 0, COUNT_PASS_DIRECT},
+		{"fc00:5::1:0:2", UDP, 80, 0, COUNT_PASS_DIRECT},
 	};
 	static const struct kase ruled[] = {
 		{"198.18.0.2", TCP, 80, 0, UP}, /* direct: to where? */
@@ -233,7 +234,7 @@ static void test_fake(void **state)
 	};
 
 	(void)state;
-	configure("dns: {}\n", "");
+	configure("dns: {}\n", "  - { action: direct }\n");
 	expect_cases("fake", plain, ARRAY_SIZE(plain));
 	configure("dns: {}\n", "  - { proto: tcp, dport: 25, action: drop }\n  - { action: direct }\n");
 	expect_cases("fake, rules", ruled, ARRAY_SIZE(ruled));

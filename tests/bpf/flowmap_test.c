@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -207,11 +208,31 @@ static void test_key_of(void **state)
 	assert_string_equal(flowmap_phase_name(99), "unknown");
 }
 
+/* While a daemon starts, the programs must know which interfaces clients come by: else they let everything pass. */
+static void test_forgotten_ports(void **state)
+{
+	const struct bpf_port lan = {.flags = CFG_PORT_LAN | CFG_PORT_UPLINK}, uplink = {.flags = CFG_PORT_UPLINK};
+	int here = (int)if_nametoindex("lo"), found[4];
+
+	(void)state;
+	assert_int_equal(bpfload_set_port(bpf, here, &lan), 0);
+	assert_int_equal(bpfload_set_port(bpf, INT32_MAX, &lan), 0);
+	bpfload_forget_ports(bpf, &here, 1);
+	assert_int_equal(bpfload_uplinks(bpf, found, 4), 1);
+	assert_int_equal(found[0], here);
+	bpfload_forget_ports(bpf, NULL, 0);
+	assert_int_equal(bpfload_uplinks(bpf, found, 4), 0);
+	assert_int_equal(bpfload_set_port(bpf, here, &uplink), 0);
+	bpfload_forget_ports(bpf, NULL, 0);
+	assert_int_equal(bpfload_uplinks(bpf, found, 4), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_memory),      cmocka_unit_test(test_a_million), cmocka_unit_test(test_stale_key),
-		cmocka_unit_test(test_relayed_key), cmocka_unit_test(test_key_of),
+		cmocka_unit_test(test_forgotten_ports), cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_a_million),       cmocka_unit_test(test_stale_key),
+		cmocka_unit_test(test_relayed_key),     cmocka_unit_test(test_key_of),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -31,6 +31,7 @@
 #include "socksplice_xdp.skel.h"
 
 #define ICMP 1
+#define ICMPV6 58
 #define TCP 6
 #define UDP 17
 #define FRAGMENT_HEADER 44
@@ -74,6 +75,8 @@ static void build(struct packet *p, const struct rules_packet *packet)
 		packet_bytes(p, 20);
 	p->bytes[l4] = 0x30;
 	memcpy(p->bytes + l4 + 2, &packet->dport, 2);
+	if (packet->proto == UDP)
+		p->bytes[l4 + 5] = 20;
 	packet_finish(p);
 }
 
@@ -126,9 +129,12 @@ static enum packet_counter counter_of(enum hook hook, enum rules_action action, 
 	case RULES_REJECT:
 		return hook == HOOK_TC && !fragment ? COUNT_TO_TAP : COUNT_DROP_RULE;
 	default:
-		if (packet->proto != TCP)
-			return COUNT_PASS_NOT_TCP;
-		if (fragment)
+		/* no echo request */
+		if (packet->proto == (addr_is_ipv4(&packet->dst) ? ICMP : ICMPV6))
+			return COUNT_DROP_ICMP;
+		if (packet->proto != TCP && packet->proto != UDP)
+			return COUNT_PASS_OTHER;
+		if (fragment && packet->proto == TCP)
 			return COUNT_DROP_FRAGMENT;
 		return hook == HOOK_TC ? COUNT_TO_TAP : COUNT_PASS_ON_DOWN;
 	}
@@ -225,7 +231,8 @@ static void test_actions(void **state)
 	packet_bytes(&p, 4);
 	packet_finish(&p);
 	for (int hook = 0; hook < HOOKS; hook++)
-		expect("a UDP header cut off", (enum hook)hook, &p, COUNT_PASS_NOT_TCP);
+		expect("a UDP header cut off", (enum hook)hook, &p,
+		       hook == HOOK_TC ? COUNT_TO_TAP : COUNT_PASS_ON_DOWN);
 }
 
 /* Nobody is there to answer: a rejected packet must not pass, whatever `on-down` says. */

@@ -25,6 +25,7 @@
 #define TCP 6
 #define UDP 17
 #define ICMP 1
+#define ICMPV6 58
 #define ELSEWHERE4 "10.9.0.1"
 #define ELSEWHERE6 "fd09::1"
 #define OWN4 "10.1.0.1"
@@ -219,7 +220,7 @@ static void test_passed_to_the_kernel(void **state)
 {
 	static const char *const local4[] = {OWN4, "224.0.0.1", "255.255.255.255", "127.0.0.1", "0.0.0.0", "239.1.2.3"};
 	static const char *const local6[] = {OWN6, "ff02::1", "fe80::1", "febf::1", "::", "::1"};
-	static const uint8_t others[] = {ICMP, UDP, 58, 47, 132};
+	static const uint8_t others[] = {47, 132, 50};
 	struct packet p;
 
 	(void)state;
@@ -244,13 +245,98 @@ static void test_passed_to_the_kernel(void **state)
 		packet_ipv4(&p, ELSEWHERE4, others[i], 0, 0);
 		packet_bytes(&p, 8);
 		packet_finish(&p);
-		expect("another protocol over IPv4", &p, XDP_PASS, COUNT_PASS_NOT_TCP);
+		expect("another protocol over IPv4", &p, XDP_PASS, COUNT_PASS_OTHER);
 		packet_ethernet(&p, 0x86dd);
 		packet_ipv6(&p, ELSEWHERE6, others[i]);
 		packet_bytes(&p, 8);
 		packet_finish(&p);
-		expect("another protocol over IPv6", &p, XDP_PASS, COUNT_PASS_NOT_TCP);
+		expect("another protocol over IPv6", &p, XDP_PASS, COUNT_PASS_OTHER);
 	}
+}
+
+static void expect_icmp(const char *what, int version, uint8_t type, uint32_t verdict, enum packet_counter counter)
+{
+	struct packet p;
+
+	packet_ethernet(&p, version == 4 ? 0x0800 : 0x86dd);
+	if (version == 4)
+		packet_ipv4(&p, ELSEWHERE4, ICMP, 0, 0);
+	else
+		packet_ipv6(&p, ELSEWHERE6, ICMPV6);
+	packet_bytes(&p, 8);
+	p.bytes[p.len - 8] = type;
+	packet_finish(&p);
+	expect(what, &p, verdict, counter);
+}
+
+static void configure_icmp(uint16_t mode)
+{
+	struct bpf_cfg cfg = {.abi_version = CFG_ABI_VERSION, .icmp = mode};
+	uint32_t zero = 0;
+
+	assert_int_equal(bpf_map_update_elem(bpf_map__fd(skeleton->maps.cfg), &zero, &cfg, BPF_ANY), 0);
+}
+
+/* Echo requests are for user space; nothing else of a client leaves the gateway unproxied, unless it shall. */
+static void test_icmp(void **state)
+{
+	struct packet p;
+
+	(void)state;
+	configure_icmp(CFG_ICMP_REPLY);
+	expect_icmp("an echo request", 4, 8, XDP_DROP, COUNT_DROP_NO_SOCKET);
+	expect_icmp("an IPv6 echo request", 6, 128, XDP_DROP, COUNT_DROP_NO_SOCKET);
+	expect_icmp("port unreachable", 4, 3, XDP_DROP, COUNT_DROP_ICMP);
+	expect_icmp("IPv6 unreachable", 6, 1, XDP_DROP, COUNT_DROP_ICMP);
+	packet_ethernet(&p, 0x0800);
+	packet_ipv4(&p, ELSEWHERE4, ICMP, 0, 0x2000);
+	packet_bytes(&p, 16);
+	p.bytes[34] = 8;
+	packet_finish(&p);
+	expect("a fragment of an echo request", &p, XDP_DROP, COUNT_DROP_ICMP);
+	packet_ethernet(&p, 0x0800);
+	packet_ipv4(&p, ELSEWHERE4, ICMPV6, 0, 0);
+	packet_bytes(&p, 8);
+	packet_finish(&p);
+	expect("ICMPv6 over IPv4 is just a protocol", &p, XDP_PASS, COUNT_PASS_OTHER);
+	configure_icmp(CFG_ICMP_DROP);
+	expect_icmp("an echo request, dropped", 4, 8, XDP_DROP, COUNT_DROP_ICMP);
+	expect_icmp("IPv6 unreachable, dropped", 6, 1, XDP_DROP, COUNT_DROP_ICMP);
+	configure_icmp(CFG_ICMP_PASS);
+	expect_icmp("an echo request, passed", 4, 8, XDP_PASS, COUNT_PASS_OTHER);
+	expect_icmp("IPv6 unreachable, passed", 6, 1, XDP_PASS, COUNT_PASS_OTHER);
+	configure_icmp(CFG_ICMP_REPLY);
+}
+
+static void test_udp(void **state)
+{
+	struct packet p;
+
+	(void)state;
+	configure(CFG_ABI_VERSION, CFG_ON_DOWN_DROP);
+	for (int whole = 0; whole < 2; whole++) {
+		packet_ethernet(&p, 0x0800);
+		packet_ipv4(&p, ELSEWHERE4, UDP, 0, 0);
+		packet_bytes(&p, whole ? 8 : 4);
+		packet_finish(&p);
+		expect("UDP over IPv4", &p, XDP_DROP, COUNT_DROP_NO_SOCKET);
+		packet_ethernet(&p, 0x86dd);
+		packet_ipv6(&p, ELSEWHERE6, UDP);
+		packet_bytes(&p, whole ? 8 : 4);
+		packet_finish(&p);
+		expect("UDP over IPv6", &p, XDP_DROP, COUNT_DROP_NO_SOCKET);
+	}
+	packet_ethernet(&p, 0x0800);
+	packet_ipv4(&p, OWN4, UDP, 0, 0);
+	packet_bytes(&p, 8);
+	packet_finish(&p);
+	expect("UDP to the gateway", &p, XDP_PASS, COUNT_PASS_LOCAL);
+	configure(CFG_ABI_VERSION, CFG_ON_DOWN_PASS);
+	packet_ethernet(&p, 0x0800);
+	packet_ipv4(&p, ELSEWHERE4, UDP, 0, 0);
+	packet_bytes(&p, 8);
+	packet_finish(&p);
+	expect("UDP with on-down: pass", &p, XDP_PASS, COUNT_PASS_ON_DOWN);
 }
 
 static void test_fragments(void **state)
@@ -271,7 +357,7 @@ static void test_fragments(void **state)
 		packet_ipv4(&p, ELSEWHERE4, UDP, 0, bits4);
 		packet_bytes(&p, 40);
 		packet_finish(&p);
-		expect("IPv4 fragment of UDP", &p, XDP_PASS, COUNT_PASS_NOT_TCP);
+		expect("IPv4 fragment of UDP", &p, XDP_DROP, COUNT_DROP_NO_SOCKET);
 		packet_ethernet(&p, 0x86dd);
 		packet_ipv6(&p, ELSEWHERE6, 44);
 		packet_ext(&p, 44, TCP, bits6);
@@ -418,6 +504,8 @@ int main(void)
 		cmocka_unit_test(test_port_without_socket),
 		cmocka_unit_test(test_uplink),
 		cmocka_unit_test(test_passed_to_the_kernel),
+		cmocka_unit_test(test_icmp),
+		cmocka_unit_test(test_udp),
 		cmocka_unit_test(test_fragments),
 		cmocka_unit_test(test_ipv6_extension_headers),
 		cmocka_unit_test(test_truncated_at_each_length),

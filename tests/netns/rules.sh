@@ -48,12 +48,13 @@ tcp_ways() {
 
 # other_ways LABEL NET ERROR: UDP and ICMP; ERROR is what the prohibition is called in this family
 other_ways() {
-	is "$1: UDP that is to be proxied passes" "$(ask udp "${2}1" 7000)" direct
+	# microsocks carries none
+	is "$1: UDP that is to be proxied does not pass" "$(ask udp "${2}1" 7000)" ECONNREFUSED
 	is "$1: UDP direct" "$(ask udp "${2}2" 7000)" direct
 	is "$1: UDP drop" "$(ask udp "${2}3" 7000)" timeout
 	is "$1: UDP reject: administratively prohibited" "$(ask udp "${2}4" 7000)" "$3"
 	is "$1: UDP reject by port" "$(ask udp "${2}5" 7001)" "$3"
-	is "$1: UDP to another port" "$(ask udp "${2}5" 7002)" direct
+	is "$1: UDP to another port" "$(ask udp "${2}5" 7002)" ECONNREFUSED
 	is "$1: ping direct" "$(ping_says "${2}2")" "1 received"
 	is "$1: ping drop" "$(ping_says "${2}5")" ""
 	ok "$1: ping reject: prohibited" grep -qi "filtered\|prohibited" <<<"$(ping_says "${2}4")"
@@ -83,7 +84,8 @@ for mode in "${modes[@]}"; do
 	cmp_ok "$mode: drop is counted" "$(lab_stat .bpf.drop_rule)" -ge 8
 	# 2 of TCP (its SYN is not repeated), 2 + 2 of UDP, 2 pings
 	is "$mode: reject is counted" "$(lab_stat .stack.rule_rejected)" 8
-	is "$mode: by ICMP" "$(lab_stat .stack.icmp_sent)" 6
+	# and 2 + 2 for what no upstream takes
+	is "$mode: by ICMP" "$(lab_stat .stack.icmp_sent)" 10
 	is "$mode: status tells" "$("$lab_build/socksplice" status --json --control "$lab_control" | jq -c .rules)" \
 		'{"count":9,"prefixes":18}'
 	ok "$mode: nothing is left" flows_gone
@@ -122,7 +124,7 @@ lab_config 10.2.0.2:1080
 lab_daemon_start || exit 1
 is "the next one removes them" "$(relay_keys)" 0
 is "a start without rules: proxied" "$(ask tcp 10.9.0.4 7000)" proxied
-is "and UDP passes" "$(ask udp 10.9.0.4 7000)" direct
+is "UDP too: refused by an upstream that has none" "$(ask udp 10.9.0.4 7000)" ECONNREFUSED
 splice_stop
 
 # user space decides alone

@@ -172,7 +172,7 @@ static void test_old_version(void **state)
 	(void)state;
 	translate(text);
 	assert_true(result.config.tcp.idle_timeout_ns == 60000000000ull);
-	has(result.out, "# udp:\n");
+	assert_true(result.config.udp.idle_timeout_ns == 60000000000ull);
 	has(result.notes, "tunnel.ipv4: no counterpart");
 	/* UDP in TCP is what that program does unless told otherwise */
 	has(result.out, "udp: tcp");

@@ -57,10 +57,11 @@ static json_t *control_json_fallbacks(const struct worker *worker, const struct 
 
 static json_t *control_json_flow_counts(const struct worker_stats *stats)
 {
-	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "established", (int)stats->gauges.established,
+	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "established", (int)stats->gauges.established,
 			 "half_open", (int)stats->gauges.half_open, "time_wait", (int)stats->gauges.time_wait,
 			 "dialing", (int)stats->bridge_gauges.dialing, "opening", (int)stats->bridge_gauges.opening,
-			 "relaying", (int)stats->bridge_gauges.relaying, "spliced", (int)stats->splice_gauges.live);
+			 "relaying", (int)stats->bridge_gauges.relaying, "spliced", (int)stats->splice_gauges.live,
+			 "udp", (int)stats->assoc_gauges.associations);
 }
 
 json_t *control_json_status(const struct config *config, const struct worker *worker,
@@ -246,6 +247,26 @@ static json_t *control_json_dns(const struct worker_stats *stats)
 	return group;
 }
 
+static json_t *control_json_udp(const struct worker_stats *stats)
+{
+	json_t *group = json_object();
+
+#define X(name) SET(group, #name, stats->assoc.name);
+	ASSOC_COUNTERS(X)
+#undef X
+#define X(name) SET(group, #name, stats->reassembly.name);
+	REASSEMBLY_COUNTERS(X)
+#undef X
+	SET(group, "associations_now", stats->assoc_gauges.associations);
+	SET(group, "clients_now", stats->assoc_gauges.clients);
+	SET(group, "dialing_now", stats->assoc_gauges.dialing);
+	SET(group, "ready_now", stats->assoc_gauges.ready);
+	SET(group, "carried_now", stats->assoc_gauges.carried);
+	SET(group, "refused_now", stats->assoc_gauges.refused);
+	SET(group, "closing_now", stats->assoc_gauges.closing);
+	return group;
+}
+
 static json_t *control_json_upstream_pool(const struct worker_upstream_pool *pool)
 {
 	json_t *group = json_object();
@@ -273,6 +294,7 @@ json_t *control_json_stats(struct worker *worker, const struct worker_stats *sta
 	json_object_set_new(root, "drops", control_json_drops(stats));
 	json_object_set_new(root, "bpf", control_json_bpf(stats));
 	json_object_set_new(root, "splice", control_json_splice(stats));
+	json_object_set_new(root, "udp", control_json_udp(stats));
 	json_object_set_new(root, "bridge", control_json_bridge(stats));
 	json_object_set_new(root, "upstream_pool", control_json_upstream_pool(&stats->upstream_pool));
 	json_object_set_new(root, "uring", control_json_uring(&stats->uring));
@@ -309,10 +331,31 @@ static json_t *control_json_spliced(const struct worker_flow_row *row, uint64_t 
 	return flow;
 }
 
+static json_t *control_json_association(const struct worker_flow_row *row, uint64_t now_ns)
+{
+	const struct assoc_row *assoc = &row->assoc;
+	json_t *flow = json_object();
+
+	json_object_set_new(flow, "proto", json_string("udp"));
+	json_object_set_new(flow, "client", control_json_endpoint(&assoc->client));
+	json_object_set_new(flow, "destination", json_string("any"));
+	json_object_set_new(flow, "upstream", json_string(assoc->upstream));
+	json_object_set_new(flow, "tier", json_string(assoc->carried ? "kernel" : "socket"));
+	json_object_set_new(flow, "state", json_string(assoc->state));
+	SET(flow, "bytes_from_client", assoc->bytes_up);
+	SET(flow, "bytes_to_client", assoc->bytes_down);
+	SET(flow, "packets_from_client", assoc->packets_up);
+	SET(flow, "packets_to_client", assoc->packets_down);
+	SET(flow, "age_ms", (now_ns - assoc->created_ns) / 1000000);
+	return flow;
+}
+
 json_t *control_json_flow(const struct worker_flow_row *row, uint64_t now_ns)
 {
 	json_t *flow;
 
+	if (row->udp)
+		return control_json_association(row, now_ns);
 	if (row->spliced)
 		return control_json_spliced(row, now_ns);
 	flow = json_object();

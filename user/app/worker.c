@@ -94,15 +94,15 @@ static enum stack_judgement worker_judge(void *ctx, const struct packet_view *vi
 	return bridge_judge(worker->bridge, view, has_port);
 }
 
-static bool worker_datagram(void *ctx, const struct stack_datagram *datagram)
+static void worker_datagram(void *ctx, struct stack_datagram *datagram)
 {
 	struct worker *worker = ctx;
 	const struct packet_view view = {.dst = datagram->link.src.addr, .dport = datagram->link.src.port};
 
-	if (!worker->dns || !dns_service_is_query(worker->dns, &view, true))
-		return false;
-	dns_service_datagram(worker->dns, datagram, worker->now_ns);
-	return true;
+	if (worker->dns && dns_service_is_query(worker->dns, &view, true))
+		dns_service_datagram(worker->dns, datagram, worker->now_ns);
+	else
+		assoc_datagram(worker->assocs, datagram);
 }
 
 static void worker_flow_released(void *ctx, struct flow *flow)
@@ -134,6 +134,7 @@ static int worker_create_stack(struct worker *worker)
 		.handshake_timeout_ns = tcp->handshake_timeout_ns,
 		.idle_timeout_ns = tcp->idle_timeout_ns,
 		.time_wait_ns = tcp->linger_ns,
+		.echo_reply = worker->config->icmp == CONFIG_ICMP_REPLY,
 		.early_accept = tcp->accept == CONFIG_ACCEPT_EARLY,
 		.receive_window_max_bytes =
 			(uint32_t)(window < WORKER_WINDOW_MAX_BYTES ? window : WORKER_WINDOW_MAX_BYTES),
@@ -193,6 +194,35 @@ static int worker_create_dns(struct worker *worker, char *error, uint32_t error_
 	return err ? err : worker_check_mapped(worker, error, error_bytes);
 }
 
+static struct rules_verdict worker_decide(void *ctx, const struct rules_packet *packet)
+{
+	return bridge_decide_packet(((struct worker *)ctx)->bridge, packet);
+}
+
+static struct upstream *worker_choose(void *ctx, int32_t wanted)
+{
+	return bridge_pick_upstream(((struct worker *)ctx)->bridge, wanted);
+}
+
+static int worker_create_assocs(struct worker *worker)
+{
+	struct assoc_settings settings = {
+		.config = worker->config,
+		.uring = &worker->uring,
+		.pool = &worker->umem.pool,
+		.bpf = worker->bpf,
+		.calls = {.ctx = worker,
+			  .decide = worker_decide,
+			  .choose = worker_choose,
+			  .ifindex_of = worker_ifindex_of,
+			  .is_uplink = worker_has_uplink},
+	};
+
+	if (getrandom(settings.secret, sizeof(settings.secret), 0) != sizeof(settings.secret))
+		return -errno;
+	return assoc_create(&worker->assocs, &settings);
+}
+
 /* Of a frame's room for payload, what holds whole segments; a segment that fits none is cut by the stack. */
 static uint16_t worker_buffer_bytes(const struct worker *worker, uint32_t segment_bytes)
 {
@@ -244,6 +274,9 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	err = bridge_create(&worker->bridge, &settings);
 	if (err)
 		return worker_fail(error, error_bytes, err, "connection table and receive buffers", "");
+	err = worker_create_assocs(worker);
+	if (err)
+		return worker_fail(error, error_bytes, err, "table of UDP associations (udp.max-flows)", "");
 	worker_reserve_ports(worker);
 	/* its thread begins here, where none is pinned to a CPU yet */
 	worker->resolver_fd = bridge_resolver_fd(worker->bridge);
@@ -253,6 +286,7 @@ static int worker_create_services(struct worker *worker, char *error, uint32_t e
 	bridge_set_stack(worker->bridge, worker->stack);
 	if (worker->dns)
 		dns_service_set_stack(worker->dns, worker->stack, &worker->umem.pool);
+	assoc_set_stack(worker->assocs, worker->stack);
 	worker->netlink_fd = route_open_monitor();
 	if (worker->netlink_fd < 0)
 		return worker_fail(error, error_bytes, worker->netlink_fd, "watching links and addresses", "");
@@ -281,9 +315,22 @@ static int worker_load_rules(struct worker *worker, char *error, uint32_t error_
 	return 0;
 }
 
+static uint16_t worker_icmp_mode(const struct config *config)
+{
+	switch (config->icmp) {
+	case CONFIG_ICMP_PASS:
+		return CFG_ICMP_PASS;
+	case CONFIG_ICMP_DROP:
+		return CFG_ICMP_DROP;
+	default:
+		return CFG_ICMP_REPLY;
+	}
+}
+
 static int worker_configure_program(struct worker *worker, char *error, uint32_t error_bytes)
 {
 	struct bpf_cfg cfg = {
+		.icmp = worker_icmp_mode(worker->config),
 		.abi_version = CFG_ABI_VERSION,
 		.on_down = worker->config->on_down == CONFIG_ON_DOWN_PASS ? CFG_ON_DOWN_PASS : CFG_ON_DOWN_DROP,
 	};
@@ -396,6 +443,7 @@ void worker_destroy(struct worker *worker)
 	worker_stop(worker, false);
 	/* the ring goes first: its buffers and sends point into the packet memory */
 	uring_destroy(&worker->uring);
+	assoc_destroy(worker->assocs);
 	bridge_destroy(worker->bridge);
 	dns_service_destroy(worker->dns);
 	rulemap_close(&worker->rulemap);

@@ -11,10 +11,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "assoc.h"
 #include "bpfload.h"
 #include "bridge.h"
 #include "config.h"
 #include "frame.h"
+#include "reassembly.h"
 #include "stack.h"
 
 struct worker;
@@ -88,6 +90,9 @@ struct worker_stats {
 	struct splice_gauges splice_gauges;
 	struct dns_counters dns; /* zero without mapped DNS, as the next */
 	struct dns_gauges dns_gauges;
+	struct assoc_counters assoc;
+	struct assoc_gauges assoc_gauges;
+	struct reassembly_counters reassembly;
 	struct worker_upstream_pool upstream_pool;
 	uint64_t bpf[PACKET_COUNTER_COUNT];
 	struct worker_batch batch;
@@ -126,7 +131,8 @@ struct worker_upstream {
 #define WORKER_RATES_PER_READ 2048
 
 struct worker_flow_row {
-	bool spliced;
+	bool spliced, udp;
+	struct assoc_row assoc;     /* udp: this */
 	struct splice_flow splice;  /* spliced: this ... */
 	struct flow_info flow;      /* ... else this */
 	const char *upstream_state; /* bridge state name, static */

@@ -83,6 +83,7 @@ void worker_update_topology(struct worker *worker)
 					   .partial_checksum_ok = now.is_virtual,
 					   .offload = worker->ports[i].hook == CONFIG_HOOK_TC};
 		memcpy(port.mac, now.mac, sizeof(port.mac));
+		topo_read_own_addrs(now.name, port.own);
 		stack_set_port(worker->stack, (uint16_t)i, &port);
 	}
 }
@@ -95,15 +96,17 @@ static void worker_follow_network(struct worker *worker)
 	route_drain_monitor(worker->netlink_fd, &changes);
 	if (changes.links || changes.addresses)
 		worker_update_topology(worker);
-	if ((changes.links || changes.addresses || changes.routes) && bridge_update_routes(worker->bridge))
+	if ((changes.links || changes.addresses || changes.routes) && bridge_update_routes(worker->bridge)) {
+		assoc_routes_changed(worker->assocs);
 		worker_follow_uplinks(worker);
+	}
 	if (changes.links) {
 		for (uint32_t i = 0; i < worker->port_count; i++)
 			worker_tell_port(worker, i);
 		worker_tell_uplinks(worker);
 	}
-	if (changes.neighbours)
-		bridge_update_next_hop(worker->bridge);
+	if (changes.neighbours && bridge_update_next_hop(worker->bridge))
+		assoc_forget_next_hops(worker->assocs);
 }
 
 static void worker_watch(struct worker *worker, enum worker_op op, uint32_t index, int fd)
@@ -248,7 +251,9 @@ static uint32_t worker_complete_some(struct worker *worker)
 		union uring_word word = {.u64 = cqe->user_data};
 
 		count++;
-		if (word.op >= BRIDGE_FIRST_OP)
+		if (word.op >= ASSOC_FIRST_OP)
+			assoc_complete(worker->assocs, word, cqe->res, cqe->flags);
+		else if (word.op >= BRIDGE_FIRST_OP)
 			bridge_complete(worker->bridge, word, cqe->res, cqe->flags);
 		else
 			worker_own_completion(worker, word, cqe->flags);
@@ -315,6 +320,8 @@ static void worker_sleep(struct worker *worker, uint64_t now_ns, bool tx_pending
 		until = bridge_timer;
 	if (worker->dns && dns_service_next_timer_ns(worker->dns) < until)
 		until = dns_service_next_timer_ns(worker->dns);
+	if (assoc_next_timer_ns(worker->assocs) < until)
+		until = assoc_next_timer_ns(worker->assocs);
 	if (tx_pending && until > now_ns + WORKER_TX_RETRY_NS)
 		until = now_ns + WORKER_TX_RETRY_NS;
 	if (until <= now_ns || worker_has_input(worker) || bridge_has_work(worker->bridge))
@@ -330,12 +337,14 @@ static uint32_t worker_turn(struct worker *worker, uint64_t now_ns, bool *tx_pen
 
 	worker->now_ns = now_ns;
 	bridge_set_time(worker->bridge, now_ns);
+	assoc_set_time(worker->assocs, now_ns);
 	work = worker_receive(worker, now_ns);
 	work += worker_complete(worker);
 	stack_run_timers(worker->stack, now_ns);
 	if (worker->dns)
 		dns_service_run(worker->dns, now_ns);
 	bridge_flush(worker->bridge, worker->umem.pool.total / WORKER_RESERVE_SHARE);
+	assoc_flush(worker->assocs);
 	stack_flush(worker->stack, now_ns);
 	*tx_pending = worker_send(worker);
 	return work;
@@ -352,9 +361,12 @@ static void worker_drain(struct worker *worker)
 		dns_service_reset_flows(worker->dns, now_ns);
 	while (worker->flushing && bridge_flush_spliced(worker->bridge, WORKER_RESETS_PER_TURN))
 		worker_flush(worker);
-	while ((left || bridge_connections(worker->bridge) || tx_pending) && now_ns < limit_ns) {
+	while ((left || bridge_connections(worker->bridge) || assoc_busy(worker->assocs) || tx_pending) &&
+	       now_ns < limit_ns) {
 		bridge_set_time(worker->bridge, now_ns);
+		assoc_set_time(worker->assocs, now_ns);
 		left = bridge_reset_some(worker->bridge, WORKER_RESETS_PER_TURN);
+		left += assoc_close_some(worker->assocs, WORKER_RESETS_PER_TURN);
 		worker_turn(worker, now_ns, &tx_pending);
 		uring_submit(&worker->uring);
 		now_ns = worker_now_ns();

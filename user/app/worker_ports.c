@@ -257,7 +257,11 @@ static int worker_open_tap(struct worker *worker, uint32_t index, char *error, u
 
 int worker_open_ports(struct worker *worker, char *error, uint32_t error_bytes)
 {
-	bpfload_forget_ports(worker->bpf);
+	int lan[CONFIG_MAX_INTERFACES];
+
+	for (uint32_t i = 0; i < worker->port_count; i++)
+		lan[i] = worker->ports[i].ifindex;
+	bpfload_forget_ports(worker->bpf, lan, worker->port_count);
 	for (uint32_t i = 0; i < worker->port_count; i++) {
 		const struct worker_port *port = &worker->ports[i];
 		int err;

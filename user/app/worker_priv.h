@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "assoc.h"
 #include "rulemap.h"
 #include "tap.h"
 #include "topo.h"
@@ -86,6 +87,7 @@ struct worker {
 	struct stack *stack;
 	struct bridge *bridge;
 	struct dns_service *dns; /* NULL: there is no mapped DNS */
+	struct assocs *assocs;
 	struct worker_batch batch;
 	struct record *record; /* NULL: `log.flows: off` */
 	struct flow_recorder recorder;

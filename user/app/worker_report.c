@@ -166,6 +166,9 @@ static void worker_report_stats(struct worker *worker, struct worker_stats *out)
 	out->splice = *splice_counters(bridge_splice(worker->bridge));
 	splice_gauges(bridge_splice(worker->bridge), &out->splice_gauges);
 	worker_report_dns(worker, out);
+	out->assoc = *assoc_counters(worker->assocs);
+	assoc_gauges(worker->assocs, &out->assoc_gauges);
+	out->reassembly = *stack_reassembly_counters(worker->stack);
 	worker_report_upstream_pool(bridge_upstreams(worker->bridge), &out->upstream_pool);
 	bpfload_read_counters(worker->bpf, out->bpf);
 	out->batch = worker->batch;
@@ -173,10 +176,11 @@ static void worker_report_stats(struct worker *worker, struct worker_stats *out)
 	out->simd = csum_name();
 }
 
-/* Slots to look at: those of the stack, then those of the splice. */
+/* Slots to look at: those of the stack, then those of the splice, then the UDP associations. */
 static uint64_t worker_flow_slots(const struct worker *worker)
 {
-	return (uint64_t)worker->config->tcp.max_flows + splice_entries(bridge_splice(worker->bridge));
+	return (uint64_t)worker->config->tcp.max_flows + splice_entries(bridge_splice(worker->bridge)) +
+	       assoc_slots(worker->assocs);
 }
 
 static void worker_describe_name(const struct worker *worker, const struct addr *destination,
@@ -194,9 +198,14 @@ static void worker_name_upstream(struct worker_flow_row *row, const char *name)
 static bool worker_describe_flow(struct worker *worker, uint32_t slot, struct worker_flow_row *row)
 {
 	uint32_t stack_slots = worker->config->tcp.max_flows;
+	uint32_t splice_slots = splice_entries(bridge_splice(worker->bridge));
 	const struct flow *flow;
 
 	memset(row, 0, sizeof(*row));
+	if (slot - stack_slots >= splice_slots && slot >= stack_slots) {
+		row->udp = true;
+		return assoc_describe(worker->assocs, slot - stack_slots - splice_slots, &row->assoc);
+	}
 	if (slot >= stack_slots) {
 		row->spliced = true;
 		if (!splice_describe(bridge_splice(worker->bridge), slot - stack_slots, worker_now_ns(), &row->splice))
@@ -332,6 +341,7 @@ static int worker_take_change(struct worker *worker)
 
 	if (err)
 		return err;
+	assoc_upstreams_changed(worker->assocs);
 	/* packets wait meanwhile: only where it is needed */
 	if (bridge_upstreams(worker->bridge)->ways_changed) {
 		worker_follow_uplinks(worker);

@@ -25,6 +25,9 @@ enum config_attach { CONFIG_ATTACH_LOAD, CONFIG_ATTACH_EXTERNAL };
 enum config_on_down { CONFIG_ON_DOWN_DROP, CONFIG_ON_DOWN_PASS };
 enum config_relay { CONFIG_RELAY_AUTO, CONFIG_RELAY_SPLICE, CONFIG_RELAY_USERSPACE };
 enum config_accept { CONFIG_ACCEPT_DEFERRED, CONFIG_ACCEPT_EARLY };
+enum config_udp_mode { CONFIG_UDP_ASSOCIATE, CONFIG_UDP_TCP, CONFIG_UDP_OFF };
+enum config_udp_address { CONFIG_UDP_ADDRESS_AUTO, CONFIG_UDP_ADDRESS_AS_TOLD, CONFIG_UDP_ADDRESS_FIXED };
+enum config_icmp { CONFIG_ICMP_REPLY, CONFIG_ICMP_PASS, CONFIG_ICMP_DROP };
 enum config_log_level { CONFIG_LOG_ERROR, CONFIG_LOG_WARN, CONFIG_LOG_INFO, CONFIG_LOG_DEBUG };
 
 struct config_interface {
@@ -76,6 +79,12 @@ struct config_rules {
 	uint32_t count, prefix_count, port_count, domain_count, domain_text_bytes;
 };
 
+/* Where datagrams for a relay go: what to do with BND.ADDR. */
+struct config_udp_relay {
+	enum config_udp_address mode;
+	struct addr addr; /* CONFIG_UDP_ADDRESS_FIXED */
+};
+
 struct config_upstream {
 	char name[64];
 	struct endpoint server;                   /* with `host` only the port counts */
@@ -92,6 +101,8 @@ struct config_upstream {
 	struct config_ports ports;               /* to dial spliced connections from */
 	struct addr sources[CONFIG_MAX_SOURCES]; /* own addresses to dial from; none: by route */
 	uint32_t source_count;
+	enum config_udp_mode udp;
+	struct config_udp_relay udp_relay;
 };
 
 struct config_tcp {
@@ -119,6 +130,12 @@ static inline bool config_dns_is_on(const struct config_dns *dns)
 	return dns->listen.port != 0;
 }
 
+struct config_udp {
+	uint64_t idle_timeout_ns;
+	uint32_t max_flows;  /* associations */
+	uint32_t per_client; /* of them, by one address */
+};
+
 struct config_performance {
 	bool enable_batch_processing;
 	bool enable_cpu_affinity;
@@ -143,6 +160,8 @@ struct config {
 	struct config_tcp tcp;
 	struct config_dns dns;
 	char state[256];   /* directory for what survives a restart */
+	struct config_udp udp;
+	enum config_icmp icmp;
 	char control[108]; /* path of the control socket: sizeof(sockaddr_un.sun_path) */
 	enum config_log_level log_level;
 	char log_file[4096];     /* "stderr" or a path */

@@ -16,6 +16,7 @@
 #include "csum.h"
 
 #define BUILD_TTL 64
+#define BUILD_NEXT_FRAGMENT 44
 
 static uint8_t *build_ipv4(uint8_t *l4, uint16_t l4_bytes, const struct endpoint *src, const struct endpoint *dst,
 			   uint8_t proto)
@@ -105,22 +106,6 @@ uint8_t *build_tcp(uint8_t *payload, uint16_t payload_bytes, const struct build_
 	return build_ethernet(build_ip(tcp, l4_bytes, &link->src, &link->dst, IPPROTO_TCP), link);
 }
 
-uint8_t *build_udp(uint8_t *payload, uint16_t payload_bytes, const struct build_link *link)
-{
-	uint16_t l4_bytes = (uint16_t)(sizeof(struct udphdr) + payload_bytes);
-	struct udphdr uh = {.source = link->src.port, .dest = link->dst.port, .len = be16(l4_bytes)};
-	uint32_t sum = csum_pseudo(&link->src.addr, &link->dst.addr, IPPROTO_UDP, l4_bytes);
-	uint8_t *start = payload - sizeof(uh);
-
-	sum = csum_partial(&uh, sizeof(uh), sum);
-	uh.check = csum_fold(csum_partial(payload, payload_bytes, sum));
-	/* zero would mean that there is none (RFC 768) */
-	if (!uh.check)
-		uh.check = 0xffff;
-	memcpy(start, &uh, sizeof(uh));
-	return build_ethernet(build_ip(start, l4_bytes, &link->src, &link->dst, IPPROTO_UDP), link);
-}
-
 uint8_t *build_icmp(uint8_t *message, uint16_t message_bytes, const struct build_link *link)
 {
 	bool ipv4 = addr_is_ipv4(&link->src.addr);
@@ -130,6 +115,62 @@ uint8_t *build_icmp(uint8_t *message, uint16_t message_bytes, const struct build
 	memcpy(message + offsetof(struct icmphdr, checksum), &check, sizeof(check));
 	return build_ethernet(
 		build_ip(message, message_bytes, &link->src, &link->dst, ipv4 ? IPPROTO_ICMP : IPPROTO_ICMPV6), link);
+}
+
+uint8_t *build_udp_header(uint8_t *payload, uint16_t payload_bytes, const struct build_link *link)
+{
+	uint16_t bytes = (uint16_t)(sizeof(struct udphdr) + payload_bytes);
+	uint8_t *start = payload - sizeof(struct udphdr);
+	struct udphdr uh = {.source = link->src.port, .dest = link->dst.port, .len = be16(bytes)};
+	uint32_t sum = csum_pseudo(&link->src.addr, &link->dst.addr, IPPROTO_UDP, bytes);
+
+	memcpy(start, &uh, sizeof(uh));
+	uh.check = csum_fold(csum_partial(start, bytes, sum));
+	/* RFC 768: zero would mean that there is none */
+	uh.check = uh.check ? uh.check : 0xffff;
+	return memcpy(start, &uh, sizeof(uh));
+}
+
+uint8_t *build_udp(uint8_t *l4, uint16_t l4_bytes, const struct build_link *link)
+{
+	return build_ethernet(build_ip(l4, l4_bytes, &link->src, &link->dst, IPPROTO_UDP), link);
+}
+
+static uint8_t *build_ipv4_fragment(uint8_t *part, uint16_t part_bytes, const struct build_link *link,
+				    const struct build_fragment *fragment)
+{
+	uint8_t *start = build_ipv4(part, part_bytes, &link->src, &link->dst, IPPROTO_UDP);
+	struct iphdr ip;
+
+	memcpy(&ip, start, sizeof(ip));
+	ip.id = be16((uint16_t)fragment->id);
+	ip.frag_off = be16((uint16_t)(fragment->offset / 8 | (fragment->more ? 0x2000 : 0)));
+	ip.check = 0;
+	ip.check = csum_fold(csum_partial(&ip, sizeof(ip), 0));
+	return memcpy(start, &ip, sizeof(ip));
+}
+
+static uint8_t *build_ipv6_fragment(uint8_t *part, uint16_t part_bytes, const struct build_link *link,
+				    const struct build_fragment *fragment)
+{
+	/* RFC 8200 4.5: next header, reserved, offset with flags, identification */
+	uint16_t offset = be16((uint16_t)(fragment->offset | fragment->more));
+	uint32_t id = be32(fragment->id);
+
+	part -= 8;
+	part[0] = IPPROTO_UDP;
+	part[1] = 0;
+	memcpy(part + 2, &offset, sizeof(offset));
+	memcpy(part + 4, &id, sizeof(id));
+	return build_ipv6(part, (uint16_t)(part_bytes + 8), &link->src, &link->dst, BUILD_NEXT_FRAGMENT);
+}
+
+uint8_t *build_udp_fragment(uint8_t *part, uint16_t part_bytes, const struct build_link *link,
+			    const struct build_fragment *fragment)
+{
+	if (addr_is_ipv4(&link->src.addr))
+		return build_ethernet(build_ipv4_fragment(part, part_bytes, link, fragment), link);
+	return build_ethernet(build_ipv6_fragment(part, part_bytes, link, fragment), link);
 }
 
 struct build_link build_reverse(const struct build_link *link)

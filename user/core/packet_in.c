@@ -7,13 +7,11 @@
  */
 #include "stack_priv.h"
 
-#include <linux/udp.h>
-#include <stddef.h>
 #include <string.h>
 
 #include "csum.h"
 
-static bool packet_ipv4_checksum_ok(const struct tcp_segment *segment)
+bool packet_ipv4_checksum_ok(const struct tcp_segment *segment)
 {
 	const struct packet_view *view = &segment->view;
 
@@ -47,7 +45,7 @@ static bool packet_tcp_checksum_ok(const struct stack *stack, const struct tcp_s
 }
 
 /* Multicast, broadcast, loopback, unspecified: neither end of a connection (RFC 9293 3.9.2.3). */
-static bool packet_address_ok(const struct addr *a)
+bool packet_address_ok(const struct addr *a)
 {
 	if (addr_is_ipv4(a))
 		return a->bytes[12] != 0 && a->bytes[12] != 127 && a->bytes[12] < 224;
@@ -56,7 +54,7 @@ static bool packet_address_ok(const struct addr *a)
 
 static enum drop_reason packet_check_view(const struct packet_view *view)
 {
-	if (view->is_fragment)
+	if (view->is_fragment && view->l4_proto != IPPROTO_UDP)
 		return DROP_FRAGMENT;
 	if (!view->ip_version)
 		return DROP_BAD_IP_HDR; /* the programs do not send such packets up */
@@ -71,7 +69,7 @@ static enum drop_reason packet_check_view(const struct packet_view *view)
 }
 
 /* Leaves nothing but payload in the frames; those that hold only padding are put back. false: bytes are missing. */
-static bool packet_cut(struct stack *stack, struct tcp_segment *segment)
+bool packet_cut(struct stack *stack, struct tcp_segment *segment)
 {
 	struct frame *frame = stack_frame(stack, segment->frames);
 	uint32_t left = segment->view.payload_len;
@@ -91,74 +89,6 @@ static bool packet_cut(struct stack *stack, struct tcp_segment *segment)
 	return true;
 }
 
-/* The checksum of a datagram that lies in one frame. 0: there is none, which IPv6 does not allow (RFC 8200 8.1). */
-static bool packet_udp_checksum_ok(const struct stack *stack, const struct tcp_segment *segment, uint16_t bytes)
-{
-	const struct packet_view *view = &segment->view;
-	const uint8_t *udp = segment->eth + view->l4_off;
-	uint32_t sum = csum_pseudo(&view->src, &view->dst, view->l4_proto, bytes);
-	uint16_t field;
-
-	memcpy(&field, udp + offsetof(struct udphdr, check), sizeof(field));
-	if (!field)
-		return view->ip_version == 4;
-	/* a local sender's, as for TCP */
-	if (stack->ports[segment->port].partial_checksum_ok && field == csum_fold_sum(sum))
-		return true;
-	return csum_fold(csum_partial(udp, bytes, sum)) == 0;
-}
-
-/* A datagram for the owner. Longer ones than a frame holds are nobody's. */
-static enum drop_reason packet_deliver_datagram(struct stack *stack, const struct tcp_segment *segment,
-						bool checksum_ok)
-{
-	const struct packet_view *view = &segment->view;
-	const uint8_t *udp = segment->eth + view->l4_off;
-	struct stack_datagram datagram = {
-		.link = {.src = {.addr = view->dst, .port = view->dport},
-			 .dst = {.addr = view->src, .port = view->sport},
-			 .has_vlan = view->has_vlan,
-			 .vlan_tci = view->vlan_tci},
-		.port = segment->port,
-		.payload = udp + sizeof(struct udphdr),
-	};
-	uint16_t bytes;
-
-	memcpy(&bytes, udp + offsetof(struct udphdr, len), sizeof(bytes));
-	bytes = be16(bytes);
-	if (bytes < sizeof(struct udphdr) || view->l4_off + bytes > view->l3_off + view->l3_len ||
-	    view->l4_off + bytes > stack_frame(stack, segment->frames)->len)
-		return DROP_TRUNCATED;
-	if (!checksum_ok && !packet_udp_checksum_ok(stack, segment, bytes))
-		return DROP_UDP_CHECKSUM;
-	memcpy(datagram.link.dst_mac, segment->eth + 6, 6);
-	memcpy(datagram.link.src_mac, segment->eth, 6);
-	datagram.bytes = (uint16_t)(bytes - sizeof(struct udphdr));
-	return stack->callbacks.datagram(stack->callbacks.ctx, &datagram) ? DROP_NONE : DROP_RULE;
-}
-
-/* What is not TCP comes up for an answer (a rule says reject), or because the owner wants it. */
-static enum drop_reason packet_answer_other(struct stack *stack, struct tcp_segment *segment, struct cursor *whole,
-					    bool checksum_ok, uint64_t now_ns)
-{
-	struct packet_view *view = &segment->view;
-	enum stack_judgement judgement;
-	bool has_port = view->l4_proto == IPPROTO_UDP && packet_parse_udp(whole, view);
-
-	if (!packet_ipv4_checksum_ok(segment))
-		return DROP_IP_CHECKSUM;
-	if (!stack->callbacks.judge)
-		return DROP_BAD_IP_HDR;
-	judgement = stack->callbacks.judge(stack->callbacks.ctx, view, has_port);
-	if (judgement == STACK_TAKE && has_port && stack->callbacks.datagram)
-		return packet_deliver_datagram(stack, segment, checksum_ok);
-	if (judgement != STACK_REJECT)
-		return DROP_RULE;
-	stack->counters.rule_rejected++;
-	icmp_send_prohibited(stack, segment, now_ns);
-	return DROP_NONE;
-}
-
 static enum drop_reason packet_take_apart(struct stack *stack, struct tcp_segment *segment, bool checksum_ok)
 {
 	const uint8_t *packet = segment->eth;
@@ -173,6 +103,18 @@ static enum drop_reason packet_take_apart(struct stack *stack, struct tcp_segmen
 	if (!tcp_options_parse(packet + view->l4_off + 20, view->tcp_hdr_len - 20u, &segment->options))
 		return DROP_BAD_TCP_HDR;
 	return DROP_NONE;
+}
+
+bool packet_expired(struct stack *stack, const struct tcp_segment *segment, uint64_t now_ns)
+{
+	const struct addr *own = &stack->ports[segment->port].own[segment->view.ip_version != 4];
+
+	if (segment->view.ip_ttl > 1)
+		return false;
+	stack->counters.dropped[DROP_TTL_EXPIRED]++;
+	if (packet_address_ok(own))
+		icmp_send_about(stack, segment, STACK_ERROR_TTL_EXPIRED, own, now_ns);
+	return true;
 }
 
 static void packet_deliver(struct stack *stack, struct tcp_segment *segment, uint64_t now_ns)
@@ -197,6 +139,8 @@ static void packet_deliver(struct stack *stack, struct tcp_segment *segment, uin
 			tcp_send_reset_to(stack, segment->port, view, segment->eth, now_ns);
 		return;
 	}
+	if (packet_expired(stack, segment, now_ns))
+		return;
 	if ((view->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN) {
 		tcp_open(stack, segment, now_ns);
 		return;
@@ -213,6 +157,7 @@ void stack_input_chain(struct stack *stack, uint16_t port, uint32_t frame, uint3
 		.eth = frame_data(stack->pool, frame) + stack_frame(stack, frame)->off,
 		.frames = frame,
 		.port = port,
+		.start = stack_frame(stack, frame)->off,
 	};
 	/* the parser, shared with BPF code, knows no const */
 	uint8_t *packet = (uint8_t *)segment.eth;
@@ -230,7 +175,7 @@ void stack_input_chain(struct stack *stack, uint16_t port, uint32_t frame, uint3
 	is_tcp = segment.view.l4_proto == IPPROTO_TCP;
 	if (!reason)
 		reason = is_tcp ? packet_take_apart(stack, &segment, checksum_ok)
-				: packet_answer_other(stack, &segment, &whole, checksum_ok, now_ns);
+				: packet_input_other(stack, &segment, &whole, checksum_ok, now_ns);
 	if (reason)
 		stack->counters.dropped[reason]++;
 	else if (is_tcp)

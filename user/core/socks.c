@@ -9,7 +9,6 @@
 #define SOCKS_METHOD_PASSWORD 0x02
 #define SOCKS_METHOD_REJECTED 0xff
 #define SOCKS_COMMAND_CONNECT 1
-#define SOCKS_COMMAND_ASSOCIATE 3
 #define SOCKS_ATYP_IPV4 1
 #define SOCKS_ATYP_DOMAIN 3
 #define SOCKS_ATYP_IPV6 4
@@ -72,6 +71,15 @@ size_t socks_build_connect_name(uint8_t *out, const char *name, __be16 port)
 size_t socks_build_connect(uint8_t *out, const struct endpoint *destination)
 {
 	return socks_build_request(out, SOCKS_COMMAND_CONNECT, destination);
+}
+
+size_t socks_build_udp_request(uint8_t *out, uint8_t command, bool ipv6)
+{
+	struct endpoint any = {.port = 0};
+
+	if (!ipv6)
+		any.addr = addr_from_ipv4(0);
+	return socks_build_request(out, command, &any);
 }
 
 size_t socks_build_associate(uint8_t *out, const struct endpoint *source)

@@ -51,6 +51,12 @@ size_t socks_build_connect_name(uint8_t *out, const char *name, __be16 port);
 /* UDP ASSOCIATE; `source`: where datagrams will come from, all zero if that is not known yet (RFC 1928 section 4). */
 size_t socks_build_associate(uint8_t *out, const struct endpoint *source);
 
+/* What a UDP association is asked by: RFC 1928 section 4, and an extension of hev-socks5-core. */
+#define SOCKS_COMMAND_ASSOCIATE 3
+#define SOCKS_COMMAND_UDP_IN_TCP 5
+/* UDP ASSOCIATE or the like, from an address that the server learns from the first datagram. */
+size_t socks_build_udp_request(uint8_t *out, uint8_t command, bool ipv6);
+
 /* What the parser of the server's half of a handshake has to say. */
 enum socks_event {
 	SOCKS_EVENT_MORE,         /* needs more bytes */

@@ -6,6 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "reassembly.h"
+
+/* Datagrams in fragments at once, their share of all frames, and how long they are waited for (RFC 1122 3.3.2: 60 s at
+ * least; Linux 30). */
+#define STACK_REASSEMBLIES 1024
+#define STACK_REASSEMBLY_SHARE 8
+#define STACK_REASSEMBLY_NS 30000000000ull
 /* stack_send_room() tells of no less than this part of the limit. */
 #define STACK_ROOM_SHARE 8
 
@@ -13,6 +20,7 @@ struct stack *stack_create(const struct stack_settings *settings, struct frame_p
 			   const struct stack_callbacks *callbacks, uint64_t now_ns)
 {
 	struct stack *stack = calloc(1, sizeof(*stack));
+	uint64_t secret;
 
 	if (!stack)
 		return NULL;
@@ -20,7 +28,11 @@ struct stack *stack_create(const struct stack_settings *settings, struct frame_p
 	stack->callbacks = *callbacks;
 	stack->pool = pool;
 	wheel_init(&stack->wheel, now_ns);
-	if (flow_table_create(stack) || halfopen_create(stack)) {
+	memcpy(&secret, settings->secret, sizeof(secret));
+	stack->fragment_id = (uint32_t)(secret >> 32);
+	stack->reassembly = reassembly_create(STACK_REASSEMBLIES, pool->total / STACK_REASSEMBLY_SHARE,
+					      STACK_REASSEMBLY_NS, secret, pool);
+	if (!stack->reassembly || flow_table_create(stack) || halfopen_create(stack)) {
 		stack_destroy(stack);
 		errno = ENOMEM;
 		return NULL;
@@ -32,6 +44,7 @@ void stack_destroy(struct stack *stack)
 {
 	flow_table_destroy(stack);
 	halfopen_destroy(stack);
+	reassembly_destroy(stack->reassembly);
 	free(stack);
 }
 
@@ -83,11 +96,14 @@ void stack_flush(struct stack *stack, uint64_t now_ns)
 void stack_run_timers(struct stack *stack, uint64_t now_ns)
 {
 	wheel_expire(&stack->wheel, now_ns, tcp_timer_expired, stack);
+	reassembly_expire(stack->reassembly, now_ns);
 }
 
 uint64_t stack_next_timer_ns(const struct stack *stack)
 {
-	return wheel_next_ns(&stack->wheel);
+	uint64_t flows = wheel_next_ns(&stack->wheel), fragments = reassembly_next_ns(stack->reassembly);
+
+	return MIN(flows, fragments);
 }
 
 /* --- the owner's half --- */
@@ -322,6 +338,11 @@ void stack_flow_describe(const struct stack *stack, const struct flow *flow, str
 		.retransmitted = flow->retransmitted,
 	};
 	memcpy(out->client_mac, flow->link.dst_mac, sizeof(out->client_mac));
+}
+
+const struct reassembly_counters *stack_reassembly_counters(const struct stack *stack)
+{
+	return reassembly_counters(stack->reassembly);
 }
 
 const struct stack_counters *stack_counters(const struct stack *stack)

@@ -35,6 +35,7 @@
 struct stack;
 struct flow;
 struct packet_view;
+struct reassembly_counters;
 
 /* A received or sent packet's port; ports are numbered by the worker. */
 struct stack_port {
@@ -43,6 +44,8 @@ struct stack_port {
 	/* Virtual device (veth, tap): a TCP checksum field that holds just the folded pseudo-header sum is the
 	 * local sender's CHECKSUM_PARTIAL and is accepted. */
 	bool partial_checksum_ok;
+	/* own addresses there, IPv4 and IPv6, which errors about expired packets come from; zero: none */
+	struct addr own[2];
 	/* It writes TCP checksums and cuts packets into segments: it is given packets of several segments (GSO), and
 	 * the TCP checksum field of all packets is zero. */
 	bool offload;
@@ -67,19 +70,34 @@ enum flow_refusal {
 	REFUSE_SILENTLY,
 };
 
-/* A UDP datagram of a client; valid during the call. */
-struct stack_datagram {
-	struct build_link link; /* for an answer: dst is the client, src what it sent to */
-	uint16_t port;
-	uint16_t bytes;
-	const uint8_t *payload;
-};
-
 /* What becomes of a packet that belongs to no flow. */
 enum stack_judgement {
 	STACK_TAKE,   /* a SYN opens a flow, other TCP is answered with RST; a UDP datagram is delivered */
 	STACK_REJECT, /* TCP: RST; else ICMP, administratively prohibited */
 	STACK_IGNORE,
+};
+
+/* A client's UDP datagram, checked. */
+struct stack_datagram {
+	struct build_link link; /* toward the client: dst is the client, src what it sent to */
+	uint16_t port;
+	uint32_t frames;       /* chain with just the payload, FRAME_RX; who keeps it sets FRAME_NONE here */
+	uint32_t bytes;        /* payload */
+	uint32_t packet_bytes; /* of the IP packet that it came in; of the reassembled one, if in several */
+	bool dont_fragment;    /* it must not be cut on its way: IPv4 DF, or IPv6 in one piece */
+	/* the packet from its IP header on, for an ICMP error: of a fragmented one the first. Gone with the frames. */
+	const uint8_t *quote;
+	uint16_t quote_bytes;
+};
+
+/* ICMP errors about datagrams. */
+enum stack_error {
+	STACK_ERROR_PORT_UNREACHABLE,
+	STACK_ERROR_HOST_UNREACHABLE,
+	STACK_ERROR_PROHIBITED,
+	STACK_ERROR_TOO_BIG, /* with the MTU that the packet's way has */
+	STACK_ERROR_TTL_EXPIRED,
+	STACK_ERROR_COUNT,
 };
 
 struct stack_callbacks {
@@ -103,8 +121,8 @@ struct stack_callbacks {
 	 * taken, and nothing else is expected.
 	 */
 	enum stack_judgement (*judge)(void *ctx, const struct packet_view *view, bool has_port);
-	/* A datagram that was judged STACK_TAKE. false: nobody wants it. NULL: none is expected. */
-	bool (*datagram)(void *ctx, const struct stack_datagram *datagram);
+	/* A datagram for somebody else, which `judge` wants to be taken. NULL: UDP is ignored. */
+	void (*datagram)(void *ctx, struct stack_datagram *datagram);
 	/* The flow's slot is free from now on, TIME_WAIT is over; opened, refused or handed over. NULL: not wanted. */
 	void (*flow_released)(void *ctx, struct flow *flow);
 };
@@ -123,6 +141,7 @@ struct stack_settings {
 	uint64_t idle_timeout_ns;
 	uint64_t time_wait_ns;
 	bool early_accept;
+	bool echo_reply;                   /* echo requests to proxied destinations are answered here */
 	uint32_t receive_window_max_bytes; /* per flow; the window grows to it as the path needs */
 	uint32_t send_queue_max_bytes;     /* per flow; stack_send_room() grows to it with the congestion window */
 	uint8_t secret[16];                /* keys of the flow hash and of initial sequence numbers (RFC 6528) */
@@ -161,8 +180,15 @@ struct stack_settings {
 	X(resets_sent)                                                                                                 \
 	X(rule_rejected) /* packets of no flow that a rule answers with RST or ICMP */                                 \
 	X(icmp_sent)                                                                                                   \
-	X(no_flow)  /* a segment that belongs to no flow: answered with RST */                                         \
-	X(no_frame) /* nothing could be sent: pool empty */                                                            \
+	X(no_flow)       /* a segment that belongs to no flow: answered with RST */                                    \
+	X(datagrams_in)  /* of clients, whole and checked */                                                           \
+	X(datagrams_out) /* to clients */                                                                              \
+	X(datagram_bytes_in)                                                                                           \
+	X(datagram_bytes_out)                                                                                          \
+	X(datagrams_cut) /* sent in fragments */                                                                       \
+	X(echo_replies)                                                                                                \
+	X(echo_limited) /* echo requests beyond what is answered in a second */                                        \
+	X(no_frame)     /* nothing could be sent: pool empty */                                                        \
 	X(tx_ring_full)
 
 struct stack_counters {
@@ -215,6 +241,21 @@ void stack_run_timers(struct stack *stack, uint64_t now_ns);
 /* When stack_run_timers() is next due; UINT64_MAX: never. */
 uint64_t stack_next_timer_ns(const struct stack *stack);
 
+/*
+ * A datagram of link->src to the client link->dst, its payload copied, at most 65,507 bytes (IPv6: 65,527); in
+ * fragments where the port's MTU asks for them. The 8 bytes in front of the payload must be writable, and are as before
+ * afterwards. false: too long, no frames, or the ring was full.
+ */
+bool stack_send_datagram(struct stack *stack, uint16_t port, const struct build_link *link,
+			 const struct iovec *payload);
+/*
+ * An ICMP error from link->src to link->dst about the packet that `quote` begins. Rate-limited with all other errors.
+ * `mtu`: STACK_ERROR_TOO_BIG only.
+ */
+void stack_send_error(struct stack *stack, uint16_t port, const struct build_link *link, const uint8_t *quote,
+		      uint16_t quote_bytes, enum stack_error error, uint32_t mtu, uint64_t now_ns);
+const struct reassembly_counters *stack_reassembly_counters(const struct stack *stack);
+
 /* --- The owner's half: what the bridge does with a flow ------------------------------------------- */
 
 /* Sends the SYN-ACK. The flow becomes established when the client answers. */
@@ -246,12 +287,6 @@ void stack_hand_over(struct stack *stack, struct flow *flow);
  */
 bool stack_transmit_segment(struct stack *stack, uint16_t port, const struct build_link *link,
 			    const struct build_segment *segment, const void *payload, uint16_t payload_bytes);
-/*
- * Sends one UDP datagram to a client on `port`; the payload, at most what a frame holds behind FRAME_PAYLOAD_OFFSET and
- * the MTU carries, is copied. false: no frame, or the ring was full.
- */
-bool stack_transmit_datagram(struct stack *stack, uint16_t port, const struct build_link *link, const void *payload,
-			     uint16_t payload_bytes);
 
 /*
  * In-order payload from the client, in place. Fills up to `max` iovecs from byte `skip` of the receive queue on, none

@@ -188,8 +188,11 @@ struct stack {
 	struct flow_list work; /* linked by work_next */
 	struct wheel wheel;
 	struct stack_counters counters;
+	struct reassembly *reassembly;
+	uint32_t fragment_id; /* of the next datagram that is cut */
 	uint64_t icmp_second;
-	uint32_t icmp_in_second, resets_in_second;
+	uint64_t echo_second;
+	uint32_t icmp_in_second, resets_in_second, echoes_in_second;
 	uint64_t reset_second;
 };
 
@@ -214,6 +217,7 @@ struct tcp_segment {
 	const uint8_t *eth; /* the Ethernet header; gone with the first frame */
 	uint32_t frames;
 	uint16_t port;
+	uint16_t start; /* of the Ethernet header in the first frame */
 };
 
 /* Serial number arithmetic (RFC 9293 3.4). */
@@ -331,6 +335,25 @@ void tcp_timer_cancel(struct stack *stack, struct flow *flow, enum flow_timer wh
 /* icmp.c */
 /* "Administratively prohibited", about a packet that is not TCP; nothing where ICMP forbids an answer. */
 void icmp_send_prohibited(struct stack *stack, const struct tcp_segment *segment, uint64_t now_ns);
+/* An error about a packet that came in, from the address `from`. */
+void icmp_send_about(struct stack *stack, const struct tcp_segment *segment, enum stack_error error,
+		     const struct addr *from, uint64_t now_ns);
+/* The way back of a packet that came in. */
+struct build_link icmp_link(const struct tcp_segment *segment);
+bool icmp_is_echo_request(const struct tcp_segment *segment, uint32_t frame_bytes);
+enum drop_reason icmp_answer_echo(struct stack *stack, const struct tcp_segment *segment, uint64_t now_ns);
+
+/* udp_in.c: what is not TCP; the frames that are kept are taken out of the segment */
+enum drop_reason packet_input_other(struct stack *stack, struct tcp_segment *segment, struct cursor *whole,
+				    bool checksum_ok, uint64_t now_ns);
+/* traceroute: this is a hop (RFC 1812 5.3.1). True: it ends here, and its sender was told. */
+bool packet_expired(struct stack *stack, const struct tcp_segment *segment, uint64_t now_ns);
+bool packet_ipv4_checksum_ok(const struct tcp_segment *segment);
+/* Neither multicast nor broadcast, loopback, unspecified. */
+bool packet_address_ok(const struct addr *a);
+/* Leaves payload_len bytes from payload_off on in the frames; false: bytes are missing. */
+bool packet_cut(struct stack *stack, struct tcp_segment *segment);
+
 void icmp_send_refusal(struct stack *stack, const struct flow *flow, enum flow_refusal how, uint64_t now_ns);
 
 #endif

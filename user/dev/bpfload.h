@@ -54,7 +54,11 @@ int bpfload_write_owner(struct bpfload *bpf, const struct bpf_owner *owner);
 int bpfload_set_local_addrs(struct bpfload *bpf, const struct addr *addrs, uint32_t count);
 /* What an interface is for. Queue q of it is slot port->first_slot + q of the XSKMAP. */
 int bpfload_set_port(struct bpfload *bpf, int ifindex, const struct bpf_port *port);
-void bpfload_forget_ports(struct bpfload *bpf);
+/*
+ * Forgets what an earlier daemon said of interfaces that are gone, or have no clients any more. What it said of those
+ * in `lan` (interface indices) stays true until they are told anew: their programs go on dropping what nobody can take.
+ */
+void bpfload_forget_ports(struct bpfload *bpf, const int *lan, uint32_t lan_count);
 /* Interfaces that an earlier daemon had as uplinks, at most `max`; how many. */
 uint32_t bpfload_uplinks(const struct bpfload *bpf, int *ifindexes, uint32_t max);
 /* Puts an AF_XDP socket into a slot of the XSKMAP. */
@@ -67,6 +71,8 @@ int bpfload_set_device(struct bpfload *bpf, int ifindex, bool takes_xdp);
 int bpfload_read_counters(struct bpfload *bpf, uint64_t counters[PACKET_COUNTER_COUNT]);
 /* Descriptors of the tables of flows, owned by `bpf`; *entries: their size. */
 void bpfload_flow_maps(const struct bpfload *bpf, int *keys_fd, int *flows_fd, int *reports_fd, uint32_t *entries);
+/* The same for UDP associations; their size is UDP_MAX_ASSOCS. */
+void bpfload_udp_maps(const struct bpfload *bpf, int *keys_fd, int *assocs_fd);
 /* The same for the settings and the tables of rules. */
 void bpfload_rule_maps(const struct bpfload *bpf, int *cfg_fd, int *sets_fd, int *ranges_fd);
 /* The same for mapped DNS. */

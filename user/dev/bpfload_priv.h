@@ -10,6 +10,7 @@
 #include "bpfload.h"
 #include "dns_abi.h"
 #include "rules_abi.h"
+#include "udp_abi.h"
 
 #define BPFLOAD_PROGRAM "socksplice_xdp"
 #define BPFLOAD_MAX_ATTACHED 64
@@ -32,6 +33,8 @@
 	X(DNS, dns, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bpf_dns), 1)                                                  \
 	X(DIRECT_ADDRS, direct_addrs, BPF_MAP_TYPE_LRU_HASH, sizeof(struct direct_key), sizeof(struct direct_value),   \
 	  DIRECT_ADDRS)                                                                                                \
+	X(UDP_KEYS, udp_keys, BPF_MAP_TYPE_HASH, sizeof(struct flow_key), sizeof(struct flow_ref), UDP_MAX_ASSOCS * 2) \
+	X(UDP_ASSOCS, udp_assocs, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct udp_assoc), UDP_MAX_ASSOCS)                     \
 	X(DIRECT_FLOWS, direct_flows, BPF_MAP_TYPE_LRU_HASH, sizeof(struct flow_key), 1, 0)                            \
 	X(TAPS, taps, BPF_MAP_TYPE_DEVMAP, 4, 4, CFG_MAX_PORTS)                                                        \
 	X(OWNER, owner, BPF_MAP_TYPE_ARRAY, 4, sizeof(struct bpf_owner), 1)                                            \

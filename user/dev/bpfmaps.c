@@ -2,6 +2,7 @@
 /* The maps: finding those that exist already, and writing what the daemon decides. */
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -249,9 +250,32 @@ static void bpfload_empty(int fd)
 			return;
 }
 
-void bpfload_forget_ports(struct bpfload *bpf)
+static bool bpfload_port_is_over(const struct bpfload *bpf, uint32_t ifindex, const int *lan, uint32_t lan_count)
 {
-	bpfload_empty(bpf->maps[MAP_PORTS]);
+	struct bpf_port port;
+	char name[IFNAMSIZ];
+
+	for (uint32_t i = 0; i < lan_count; i++)
+		if ((uint32_t)lan[i] == ifindex)
+			return false;
+	return !if_indextoname(ifindex, name) || bpf_map_lookup_elem(bpf->maps[MAP_PORTS], &ifindex, &port) ||
+	       port.flags & CFG_PORT_LAN;
+}
+
+void bpfload_forget_ports(struct bpfload *bpf, const int *lan, uint32_t lan_count)
+{
+	uint32_t key, next;
+	const uint32_t *at = NULL;
+
+	while (!bpf_map_get_next_key(bpf->maps[MAP_PORTS], at, &next)) {
+		key = next;
+		at = &key;
+		if (!bpfload_port_is_over(bpf, key, lan, lan_count))
+			continue;
+		/* the walk starts again: bounded by one restart per deletion */
+		bpf_map_delete_elem(bpf->maps[MAP_PORTS], &key);
+		at = NULL;
+	}
 	bpfload_empty(bpf->maps[MAP_DEVICES]);
 	bpfload_empty(bpf->maps[MAP_TAP_EXITS]);
 }
@@ -303,6 +327,12 @@ void bpfload_flow_maps(const struct bpfload *bpf, int *keys_fd, int *flows_fd, i
 	*flows_fd = bpf->maps[MAP_FLOWS];
 	*reports_fd = bpf->maps[MAP_REPORTS];
 	*entries = bpfload_map_entries(bpf->maps[MAP_FLOWS]);
+}
+
+void bpfload_udp_maps(const struct bpfload *bpf, int *keys_fd, int *assocs_fd)
+{
+	*keys_fd = bpf->maps[MAP_UDP_KEYS];
+	*assocs_fd = bpf->maps[MAP_UDP_ASSOCS];
 }
 
 void bpfload_rule_maps(const struct bpfload *bpf, int *cfg_fd, int *sets_fd, int *ranges_fd)

@@ -164,3 +164,28 @@ int topo_read_local_addrs(struct addr *addrs, uint32_t max)
 	freeifaddrs(list);
 	return (int)count;
 }
+
+static bool topo_is_link_local(const struct addr *a)
+{
+	return a->bytes[0] == 0xfe && (a->bytes[1] & 0xc0) == 0x80;
+}
+
+void topo_read_own_addrs(const char *name, struct addr out[2])
+{
+	struct ifaddrs *list, *ifa;
+	struct addr addr;
+
+	memset(out, 0, 2 * sizeof(*out));
+	if (getifaddrs(&list))
+		return;
+	for (ifa = list; ifa; ifa = ifa->ifa_next) {
+		struct addr *at;
+
+		if (strcmp(ifa->ifa_name, name) != 0 || !topo_convert(ifa->ifa_addr, &addr))
+			continue;
+		at = &out[!addr_is_ipv4(&addr)];
+		if (!(at->words[0] | at->words[1] | at->words[2] | at->words[3]) || topo_is_link_local(at))
+			*at = addr;
+	}
+	freeifaddrs(list);
+}

@@ -30,6 +30,8 @@ struct topo_interface {
 bool topo_prefers_tc(const struct topo_interface *topo);
 /* 0, or -errno: -ENODEV no such interface. */
 int topo_read_interface(const char *name, struct topo_interface *out);
+/* An IPv4 and an IPv6 address of one interface, not link-local where it has another; zero: none. */
+void topo_read_own_addrs(const char *name, struct addr out[2]);
 /* Is it up, and has it a carrier? A device that is gone has not. */
 bool topo_link_up(const char *name);
 /* All unicast addresses of all interfaces of this namespace (loopback included), at most `max`; count or -errno. */

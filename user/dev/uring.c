@@ -154,6 +154,14 @@ void uring_recv_bundle(struct uring *uring, union uring_word word, int fd, uint1
 	sqe->ioprio |= IORING_RECVSEND_BUNDLE;
 }
 
+void uring_recv_buffers(struct uring *uring, union uring_word word, int fd, uint16_t group)
+{
+	struct io_uring_sqe *sqe = URING_PREP(uring, word, io_uring_prep_recv_multishot, fd, NULL, 0, 0);
+
+	sqe->flags |= IOSQE_BUFFER_SELECT;
+	sqe->buf_group = group;
+}
+
 struct uring_message *uring_message(struct uring *uring)
 {
 	struct uring_message *message;
@@ -176,6 +184,21 @@ void uring_recvmsg(struct uring *uring, union uring_word word, int fd, struct ur
 {
 	message->header.msg_iovlen = iovecs;
 	URING_PREP(uring, word, io_uring_prep_recvmsg, fd, &message->header, MSG_DONTWAIT);
+}
+
+void uring_send_datagram(struct uring *uring, union uring_word word, int fd, struct uring_message *message,
+			 uint32_t iovecs)
+{
+	message->header.msg_iovlen = iovecs;
+	URING_PREP(uring, word, io_uring_prep_sendmsg, fd, &message->header, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void uring_recv_datagrams(struct uring *uring, union uring_word word, int fd, struct msghdr *header, uint16_t group)
+{
+	struct io_uring_sqe *sqe = URING_PREP(uring, word, io_uring_prep_recvmsg_multishot, fd, header, MSG_TRUNC);
+
+	sqe->flags |= IOSQE_BUFFER_SELECT;
+	sqe->buf_group = group;
 }
 
 void uring_cancel_fd(struct uring *uring, union uring_word word, int fd)

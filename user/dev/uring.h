@@ -71,6 +71,16 @@ void uring_recv_bundle(struct uring *uring, union uring_word word, int fd, uint1
 struct uring_message *uring_message(struct uring *uring);
 void uring_sendmsg(struct uring *uring, union uring_word word, int fd, struct uring_message *message, uint32_t iovecs);
 void uring_recvmsg(struct uring *uring, union uring_word word, int fd, struct uring_message *message, uint32_t iovecs);
+/* For datagrams: what the socket has no room for now fails with -EAGAIN. */
+void uring_send_datagram(struct uring *uring, union uring_word word, int fd, struct uring_message *message,
+			 uint32_t iovecs);
+/*
+ * Receives datagrams, one per completion, into buffers of group `group`; each begins with struct io_uring_recvmsg_out.
+ * `header`: its controllen says how much room control data gets; it must stay.
+ */
+void uring_recv_datagrams(struct uring *uring, union uring_word word, int fd, struct msghdr *header, uint16_t group);
+/* Multishot reception of a stream into buffers of that group, one per completion. */
+void uring_recv_buffers(struct uring *uring, union uring_word word, int fd, uint16_t group);
 /* Cancels everything on fd; `word` completes after. */
 void uring_cancel_fd(struct uring *uring, union uring_word word, int fd);
 /* Cancels the operation whose user_data is `target`. */

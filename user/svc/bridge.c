@@ -444,11 +444,16 @@ bool bridge_update_routes(struct bridge *bridge)
 	return moved;
 }
 
-void bridge_update_next_hop(struct bridge *bridge)
+bool bridge_update_next_hop(struct bridge *bridge)
 {
+	bool moved = false;
+
 	for (uint32_t i = 0; i < bridge->upstreams.used; i++)
-		if (upstream_find_next_hop(&bridge->upstreams.list[i]))
+		if (upstream_find_next_hop(&bridge->upstreams.list[i])) {
 			splice_forget_next_hop(bridge->splice, i);
+			moved = true;
+		}
+	return moved;
 }
 
 int bridge_reload_upstreams(struct bridge *bridge, const struct config *config, char *error, uint32_t error_bytes)

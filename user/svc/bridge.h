@@ -117,6 +117,9 @@ void bridge_flow_closed(struct bridge *bridge, struct flow *flow, enum flow_end 
 void bridge_flow_syn_again(struct bridge *bridge, struct flow *flow);
 enum stack_judgement bridge_judge(struct bridge *bridge, const struct packet_view *view, bool has_port);
 void bridge_flow_released(struct bridge *bridge, struct flow *flow);
+/* What the rules say, and the upstream of a new association as they want it. */
+struct rules_verdict bridge_decide_packet(struct bridge *bridge, const struct rules_packet *packet);
+struct upstream *bridge_pick_upstream(struct bridge *bridge, int32_t wanted);
 /* New packets are judged by `rules` from now on (NULL: no rules); the bridge owns the set. */
 void bridge_set_rules(struct bridge *bridge, struct rules_set *rules, uint64_t now_ns);
 void bridge_set_stack(struct bridge *bridge, struct stack *stack);
@@ -136,7 +139,8 @@ uint32_t bridge_reset_some(struct bridge *bridge, uint32_t max);
 uint32_t bridge_flush_spliced(struct bridge *bridge, uint32_t max);
 /* The ways to upstreams may have changed; true: one leaves by another interface now (bridge_upstreams()). */
 bool bridge_update_routes(struct bridge *bridge);
-void bridge_update_next_hop(struct bridge *bridge);
+/* True: what was known of the next hop does not hold any more. */
+bool bridge_update_next_hop(struct bridge *bridge);
 struct trace *bridge_trace(struct bridge *bridge);
 const struct upstreams *bridge_upstreams(const struct bridge *bridge);
 /* See upstreams_reload(); on the bridge's thread. */

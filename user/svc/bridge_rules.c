@@ -46,6 +46,18 @@ static struct rules_verdict bridge_decide(const struct bridge *bridge, const str
 	return verdict;
 }
 
+struct rules_verdict bridge_decide_packet(struct bridge *bridge, const struct rules_packet *packet)
+{
+	return bridge_decide(bridge, packet);
+}
+
+struct upstream *bridge_pick_upstream(struct bridge *bridge, int32_t wanted)
+{
+	uint32_t slot = upstreams_pick(&bridge->upstreams, wanted, 0);
+
+	return slot == UPSTREAMS_NONE ? NULL : &bridge->upstreams.list[slot];
+}
+
 void bridge_set_rules(struct bridge *bridge, struct rules_set *rules, uint64_t now_ns)
 {
 	rules_free(bridge->rules_before);
@@ -68,7 +80,7 @@ enum stack_judgement bridge_judge(struct bridge *bridge, const struct packet_vie
 
 	switch (bridge_decide(bridge, &packet).action) {
 	case RULES_PROXY:
-		/* a name has TCP alone: whoever tries anything else shall know at once */
+		/* a name has TCP alone: of an answer by UDP nobody could tell which name it is from. At once. */
 		return packet.proto != RULES_IPPROTO_TCP && bridge_is_fake(bridge, &packet.dst) ? STACK_REJECT
 												: STACK_TAKE;
 	case RULES_REJECT:

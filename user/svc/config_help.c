@@ -24,8 +24,7 @@ const struct config_help config_helps[] = {
 	{"uplink", "The interface toward all upstreams; `auto`: by route, each its own.", NULL},
 	{"bpf-pin",
 	 "Directory on a bpffs that keeps spliced connections alive without the daemon; each daemon its own.", NULL},
-	{"on-down", "What happens to TCP that should be proxied while no daemon runs and the program is attached.",
-	 NULL},
+	{"on-down", "What happens to what should be proxied while no daemon runs and the program is attached.", NULL},
 	{"upstreams", "The SOCKS5 servers; how one is chosen, and what happens when it fails, is told in upstreams.md.",
 	 NULL},
 	{"upstreams[].name", "Its name, each another; spliced connections find their upstream by it after a restart.",
@@ -56,6 +55,15 @@ const struct config_help config_helps[] = {
 	{"upstreams[].ports",
 	 "Own ports to dial spliced connections from, registered in `net.ipv4.ip_local_reserved_ports`.", NULL},
 	{"upstreams[].sources", "Own addresses to dial spliced connections from.", "by route"},
+	{"upstreams[].udp",
+	 "How datagrams go there. `associate`: UDP ASSOCIATE; `tcp`: inside the control connection, which servers of "
+	 "hev-socks5-core know (CMD 0x05); `off`: not at all, clients get an ICMP port unreachable.",
+	 NULL},
+	{"upstreams[].udp-address",
+	 "Where datagrams for the relay go. `as-told`: to BND.ADDR of the reply; an address: there; `auto`: to "
+	 "BND.ADDR, "
+	 "or to the server's own address where that is unspecified, or private while the server's is not.",
+	 "`auto`"},
 	{"rules",
 	 "What is proxied, direct, dropped or rejected; first match wins, no match is proxied. Up to 65,536 prefixes "
 	 "and 8,192 "
@@ -87,6 +95,14 @@ const struct config_help config_helps[] = {
 	{"tcp.max-flows", "Entries of the connection tables, the relay's and the kernel's.", NULL},
 	{"tcp.half-open", "Connections whose handshake is not complete; beyond, the oldest gives way.", NULL},
 	{"tcp.half-open-per-source", "The same per client address.", NULL},
+	{"udp", "Limits of UDP associations, one of which each client endpoint has.", NULL},
+	{"udp.idle-timeout", "An association without a datagram for so long is ended.", NULL},
+	{"udp.max-flows", "Associations; beyond, the least recently used one gives way.", NULL},
+	{"udp.per-client", "The same per client address: its own least recently used one gives way.", NULL},
+	{"icmp",
+	 "ICMP to destinations that are to be proxied. `reply`: echo requests are answered by the gateway, and nothing "
+	 "else gets out; `pass`: all goes on into the kernel; `drop`: nothing is answered or gets out.",
+	 NULL},
 	{"dns", "Mapped DNS: names are resolved by the upstream; off unless listed, `dns: {}` is enough.", NULL},
 	{"dns.listen",
 	 "Queries to this address are answered here: one that clients reach through the gateway, or one of its own on "

@@ -32,6 +32,10 @@ static const struct config_choice relay_choices[] = {
 	{"auto", CONFIG_RELAY_AUTO}, {"splice", CONFIG_RELAY_SPLICE}, {"userspace", CONFIG_RELAY_USERSPACE}, {NULL, 0}};
 static const struct config_choice accept_choices[] = {
 	{"deferred", CONFIG_ACCEPT_DEFERRED}, {"early", CONFIG_ACCEPT_EARLY}, {NULL, 0}};
+static const struct config_choice udp_choices[] = {
+	{"associate", CONFIG_UDP_ASSOCIATE}, {"tcp", CONFIG_UDP_TCP}, {"off", CONFIG_UDP_OFF}, {NULL, 0}};
+static const struct config_choice icmp_choices[] = {
+	{"reply", CONFIG_ICMP_REPLY}, {"pass", CONFIG_ICMP_PASS}, {"drop", CONFIG_ICMP_DROP}, {NULL, 0}};
 static const struct config_choice level_choices[] = {{"error", CONFIG_LOG_ERROR},
 						     {"warn", CONFIG_LOG_WARN},
 						     {"info", CONFIG_LOG_INFO},
@@ -76,8 +80,8 @@ static const struct config_key upstream_keys[] = {
 	 TARGET(config_upstream, pool_max_age_ns),
 	 .min = SECOND,
 	 .max = HOUR},
-	NOT_YET("udp"),
-	NOT_YET("udp-address"),
+	{.name = "udp", .kind = CONFIG_KIND_CHOICE, TARGET(config_upstream, udp), .choices = udp_choices},
+	{.name = "udp-address", .kind = CONFIG_KIND_UDP_ADDRESS, TARGET(config_upstream, udp_relay)},
 	END,
 };
 
@@ -130,6 +134,17 @@ static const struct config_key dns_keys[] = {
 	{.name = "mapped6", .kind = CONFIG_KIND_PREFIX, TARGET(config_dns, mapped6)},
 	{.name = "cache", .kind = CONFIG_KIND_UINT, TARGET(config_dns, cache), .min = 8, .max = 1048576},
 	{.name = "hijack", .kind = CONFIG_KIND_BOOL, TARGET(config_dns, hijack)},
+	END,
+};
+
+static const struct config_key udp_keys[] = {
+	{.name = "idle-timeout",
+	 .kind = CONFIG_KIND_DURATION,
+	 TARGET(config_udp, idle_timeout_ns),
+	 .min = SECOND,
+	 .max = 24 * HOUR},
+	{.name = "max-flows", .kind = CONFIG_KIND_UINT, TARGET(config_udp, max_flows), .min = 16, .max = 65536},
+	{.name = "per-client", .kind = CONFIG_KIND_UINT, TARGET(config_udp, per_client), .min = 1, .max = 65536},
 	END,
 };
 
@@ -211,6 +226,8 @@ const struct config_key config_root_keys[] = {
 	 .live = 1},
 	{.name = "rules", .kind = CONFIG_KIND_RULES, TARGET(config, rules), .keys = rule_keys, .live = 1},
 	{.name = "tcp", .kind = CONFIG_KIND_MAPPING, .offset = offsetof(struct config, tcp), .keys = tcp_keys},
+	{.name = "udp", .kind = CONFIG_KIND_MAPPING, .offset = offsetof(struct config, udp), .keys = udp_keys},
+	{.name = "icmp", .kind = CONFIG_KIND_CHOICE, TARGET(config, icmp), .choices = icmp_choices},
 	{.name = "dns", .kind = CONFIG_KIND_MAPPING, .offset = offsetof(struct config, dns), .keys = dns_keys},
 	{.name = "state", .kind = CONFIG_KIND_STRING, TARGET(config, state)},
 	{.name = "control", .kind = CONFIG_KIND_STRING, TARGET(config, control)},
@@ -220,8 +237,6 @@ const struct config_key config_root_keys[] = {
 	 .kind = CONFIG_KIND_MAPPING,
 	 .offset = offsetof(struct config, performance),
 	 .keys = performance_keys},
-	NOT_YET("udp"),
-	NOT_YET("icmp"),
 	NOT_YET("socks"),
 	END,
 };

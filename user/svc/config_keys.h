@@ -26,11 +26,12 @@ enum config_kind {
 			       `count_offset` */
 	CONFIG_KIND_PREFIX, /* ADDRESS/BITS: struct config_prefix */
 	CONFIG_KIND_PORTS,  /* FIRST-LAST: struct config_ports */
-	CONFIG_KIND_ADDRESSES, /* list of addresses, at most `max`; target: array of struct addr, count at
-				  `count_offset` */
-	CONFIG_KIND_RULES,     /* config_rules.c; target: struct config_rules */
-	CONFIG_KIND_RULE,      /* a key of a rule, named for the reference: config_rules.c reads it */
-	CONFIG_KIND_NOT_YET,   /* of a later build */
+	CONFIG_KIND_ADDRESSES,   /* list of addresses, at most `max`; target: array of struct addr, count at
+				    `count_offset` */
+	CONFIG_KIND_UDP_ADDRESS, /* auto, as-told or an address: struct config_udp_relay */
+	CONFIG_KIND_RULES,       /* config_rules.c; target: struct config_rules */
+	CONFIG_KIND_RULE,        /* a key of a rule, named for the reference: config_rules.c reads it */
+	CONFIG_KIND_NOT_YET,     /* of a later build */
 };
 
 struct config_choice {

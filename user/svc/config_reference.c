@@ -130,6 +130,9 @@ void config_reference_kind(const struct config_key *key, char *out, size_t bytes
 	case CONFIG_KIND_PORTS:
 		snprintf(out, bytes, "`FIRST-LAST`");
 		return;
+	case CONFIG_KIND_UDP_ADDRESS:
+		snprintf(out, bytes, "`auto`, `as-told` or an address");
+		return;
 	case CONFIG_KIND_ADDRESSES:
 		snprintf(out, bytes, "list of up to %" PRIu64 " addresses", key->max);
 		return;

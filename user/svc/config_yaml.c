@@ -28,6 +28,7 @@ const struct config config_defaults = {
 		.max_flows = 65536,
 		.half_open = 4096,
 		.half_open_per_source = 256},
+	.udp = {.idle_timeout_ns = 60 * SECOND, .max_flows = 65536, .per_client = 1024},
 	.bpf_pin = "/sys/fs/bpf/socksplice",
 	.upstreams = {[0 ... CONFIG_MAX_UPSTREAMS - 1] = {.ports = {10000, 40000},
 							  .weight = 1,
@@ -226,6 +227,24 @@ static int config_read_prefix(const struct config_reader *reader, const yaml_nod
 	return 0;
 }
 
+static int config_read_udp_address(const struct config_reader *reader, const yaml_node_t *node,
+				   const struct config_key *key, void *target)
+{
+	struct config_udp_relay value = {.mode = CONFIG_UDP_ADDRESS_FIXED};
+	const char *text = config_text(node);
+
+	if (!strcmp(text, "auto"))
+		value.mode = CONFIG_UDP_ADDRESS_AUTO;
+	else if (!strcmp(text, "as-told"))
+		value.mode = CONFIG_UDP_ADDRESS_AS_TOLD;
+	else if (!config_scalar_addr(text, &value.addr))
+		return config_fail(reader, &node->start_mark,
+				   "%s: \"%s\" is not allowed; auto, as-told, or an IPv4 or IPv6 address is", key->name,
+				   text);
+	memcpy(target, &value, sizeof(value));
+	return 0;
+}
+
 static int config_read_scalar(const struct config_reader *reader, const yaml_node_t *node, const struct config_key *key,
 			      void *target)
 {
@@ -248,6 +267,8 @@ static int config_read_scalar(const struct config_reader *reader, const yaml_nod
 		return config_read_prefix(reader, node, key, target);
 	case CONFIG_KIND_PORTS:
 		return config_read_ports(reader, node, key, target);
+	case CONFIG_KIND_UDP_ADDRESS:
+		return config_read_udp_address(reader, node, key, target);
 	default:
 		return config_read_string(reader, node, key, target);
 	}

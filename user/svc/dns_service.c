@@ -61,18 +61,19 @@ static size_t dns_service_limit(const struct dns_asker *asker, const struct dns_
 	return asker->tcp ? DNS_TCP_BYTES : dns_udp_limit(query);
 }
 
-/* What dns_answer_begin() may write to; for TCP there is room for the length before it. */
+/* What dns_answer_begin() may write to. */
 static uint8_t *dns_service_buffer(struct dns_service *service)
 {
-	return service->answer + DNS_CONN_LENGTH_BYTES;
+	return service->answer + DNS_ANSWER_OFFSET;
 }
 
 static void dns_service_send(struct dns_service *service, const struct dns_asker *asker, size_t bytes)
 {
+	const struct iovec payload = {dns_service_buffer(service), bytes};
+
 	if (asker->tcp)
-		dns_tcp_answer(service, asker, service->answer, bytes);
-	else if (!stack_transmit_datagram(service->stack, asker->port, &asker->link, dns_service_buffer(service),
-					  (uint16_t)bytes))
+		dns_tcp_answer(service, asker, bytes);
+	else if (!stack_send_datagram(service->stack, asker->port, &asker->link, &payload))
 		service->counters.not_sent++;
 }
 
@@ -395,11 +396,13 @@ void dns_service_datagram(struct dns_service *service, const struct stack_datagr
 {
 	struct dns_asker asker = {.client = datagram->link.dst.addr, .port = datagram->port, .link = datagram->link};
 
-	memcpy(asker.client_mac, datagram->link.dst_mac, sizeof(asker.client_mac));
+	const struct frame *first = &service->pool->frames[datagram->frames];
 
+	memcpy(asker.client_mac, datagram->link.dst_mac, sizeof(asker.client_mac));
 	service->now_ns = now_ns;
 	service->counters.queries_udp++;
-	dns_service_query(service, &asker, datagram->payload, datagram->bytes);
+	/* no query is longer than a frame: of a chain the rest is missing, and it is malformed */
+	dns_service_query(service, &asker, frame_data(service->pool, datagram->frames) + first->off, first->len);
 }
 
 /* --- time --- */

@@ -53,6 +53,8 @@ struct dns_pending {
 #define DNS_SHARES 256
 #define DNS_SHARE 128
 
+#define DNS_ANSWER_OFFSET 8
+
 struct dns_service {
 	const struct config *config;
 	struct stack *stack;
@@ -80,7 +82,8 @@ struct dns_service {
 	uint64_t next_save_ns, last_save_ns;
 
 	struct dns_counters counters;
-	uint8_t answer[DNS_CONN_LENGTH_BYTES + DNS_TCP_BYTES];
+	/* in front of the message its length for TCP, or a UDP header for a moment (stack_send_datagram()) */
+	uint8_t answer[DNS_ANSWER_OFFSET + DNS_TCP_BYTES];
 };
 
 /* A query, from whom; it is answered now, later, or never. */
@@ -90,8 +93,8 @@ void dns_service_query(struct dns_service *service, const struct dns_asker *aske
 /* dns_tcp.c */
 int dns_tcp_create(struct dns_service *service);
 void dns_tcp_start(struct dns_service *service, uint64_t now_ns);
-/* An answer with its length in front, to the connection that asked if it still lives; `was_pending`: see dns_conn. */
-void dns_tcp_answer(struct dns_service *service, const struct dns_asker *asker, const uint8_t *message, size_t bytes);
+/* The message in `answer`, to the connection that asked if it still lives. */
+void dns_tcp_answer(struct dns_service *service, const struct dns_asker *asker, size_t bytes);
 /* A pending query of this connection is over, answered or not. */
 void dns_tcp_settled(struct dns_service *service, const struct dns_asker *asker);
 void dns_tcp_pending(struct dns_service *service, const struct dns_asker *asker);

@@ -234,16 +234,17 @@ void dns_tcp_settled(struct dns_service *service, const struct dns_asker *asker)
 	dns_conn_read(service, conn);
 }
 
-void dns_tcp_answer(struct dns_service *service, const struct dns_asker *asker, const uint8_t *message, size_t bytes)
+void dns_tcp_answer(struct dns_service *service, const struct dns_asker *asker, size_t bytes)
 {
+	uint8_t *message = service->answer + DNS_ANSWER_OFFSET - DNS_CONN_LENGTH_BYTES;
 	struct dns_conn *conn = dns_conn_that_asked(service, asker);
 	struct frame_pool *pool = service->pool;
 	size_t most = pool->frame_bytes - FRAME_PAYLOAD_OFFSET, total = bytes + DNS_CONN_LENGTH_BYTES;
 
 	if (!conn || conn->ended)
 		return;
-	service->answer[0] = (uint8_t)(bytes >> 8);
-	service->answer[1] = (uint8_t)bytes;
+	message[0] = (uint8_t)(bytes >> 8);
+	message[1] = (uint8_t)bytes;
 	for (size_t at = 0; at < total && conn->flow;) {
 		size_t part = MIN(total - at, most);
 		uint32_t frame = frame_get(pool, FRAME_FLOW);
