@@ -77,6 +77,10 @@ static void build(struct packet *p, const char *dst, uint8_t proto, uint16_t por
 		packet_bytes(p, 20);
 	p->bytes[l4 + 2] = (uint8_t)(port >> 8);
 	p->bytes[l4 + 3] = (uint8_t)port;
+	if (proto == UDP) {
+		p->bytes[l4 + 4] = 0;
+		p->bytes[l4 + 5] = 20;
+	}
 	packet_finish(p);
 }
 

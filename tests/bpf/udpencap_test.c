@@ -22,6 +22,7 @@
 
 #include "build.h"
 #include "csum.h"
+#include "dns_abi.h"
 #include "lib_splice.h"
 #include "socks_udp.h"
 #include "socksplice_tc.skel.h"
@@ -597,6 +598,61 @@ static void test_random(void **state)
 	}
 }
 
+static void set_dns(struct rig *rig, const struct bpf_dns *settings)
+{
+	uint32_t zero = 0;
+
+	assert_int_equal(bpf_map_update_elem(rig_map(rig, "dns"), &zero, settings, BPF_ANY), 0);
+}
+
+/* Where the target's address is a fake one, or the target is asked for names, the kernel must not tell a relay of it.
+ */
+static void expect_names_not_carried(struct rig *rig)
+{
+	const struct bpf_dns off = {.flags = 0};
+	struct bpf_dns settings = {.flags = DNS_FLAG_ON | DNS_FLAG_HIJACK};
+	struct direct_key key = {.destination = target().addr, .client_mac = CLIENT_MAC};
+	struct direct_value forever = {.until_ns = UINT64_MAX / 2};
+	struct packet in, out;
+
+	upward(&in, &out, 100);
+	set_dns(rig, &settings);
+	expect_user(rig, "a query", &in);
+	settings.flags = DNS_FLAG_ON;
+	settings.listen = target();
+	set_dns(rig, &settings);
+	expect_user(rig, "a query to `listen`", &in);
+	settings = (struct bpf_dns){.flags = DNS_FLAG_ON,
+				    .fake4 = target().addr.words[3],
+				    .fake4_mask = ~0u,
+				    .fake6 = target().addr,
+				    .fake6_mask = {.words = {~0u, ~0u, ~0u, ~0u}}};
+	set_dns(rig, &settings);
+	expect_user(rig, "a fake address", &in);
+	settings.fake4 ^= be32(1);
+	settings.fake6.words[3] ^= be32(1);
+	set_dns(rig, &settings);
+	assert_int_equal(bpf_map_update_elem(rig_map(rig, "direct_addrs"), &key, &forever, BPF_ANY), 0);
+	rig_run(rig, program_of(rig), &in, NULL, &run);
+	if (run.verdict != (rig->is_xdp ? (uint32_t)XDP_PASS : TC_PASS))
+		fail_msg("direct, IPv%d, %s: verdict %u", version, program_of(rig), run.verdict);
+	assert_int_equal(bpf_map_delete_elem(rig_map(rig, "direct_addrs"), &key), 0);
+	expect_sent(rig, "neither", &in, &out, NULL);
+	set_dns(rig, &off);
+}
+
+static void test_names(void **state)
+{
+	(void)state;
+	FOR_EACH_CASE(rig)
+	{
+		/* behind XDP, and alone */
+		expect_names_not_carried(rig);
+		rig_set_port(rig, CFG_PORT_LAN | CFG_PORT_TAP);
+		expect_names_not_carried(rig);
+	}
+}
+
 static int setup(void **state)
 {
 	uint32_t ifindex;
@@ -636,6 +692,7 @@ int main(void)
 		cmocka_unit_test(test_gso),
 		cmocka_unit_test(test_xdp_leaves_to_tc),
 		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_names),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
