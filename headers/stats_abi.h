@@ -31,7 +31,7 @@
 	X(OPENING_BAD, opening_bad)     /* before the client's first valid segment */                                  \
 	X(OPENING_HELD, opening_held)   /* a bare ACK of the client while early data is being delivered */             \
 	X(FAULT, fault)                 /* injected by a test */                                                       \
-	X(RULE, rule) /* a rule says drop; or reject, and nobody is there to answer */
+	X(RULE, rule)                   /* a rule says drop; or reject, and nobody is there to answer */
 
 enum drop_reason {
 #define X(name, text) DROP_##name,

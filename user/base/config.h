@@ -159,7 +159,7 @@ struct config {
 	struct config_rules rules;
 	struct config_tcp tcp;
 	struct config_dns dns;
-	char state[256];   /* directory for what survives a restart */
+	char state[256]; /* directory for what survives a restart */
 	struct config_udp udp;
 	enum config_icmp icmp;
 	char control[108]; /* path of the control socket: sizeof(sockaddr_un.sun_path) */
