@@ -216,7 +216,8 @@ rules="  - { domain: .corp.example, action: direct }
   - { domain: .ads.example, action: reject }
   - { domain: dropped.example, action: drop }
   - { domain: rejecting.example, action: proxy }
-  - { proto: tcp, dport: 7010, action: reject }"
+  - { proto: tcp, dport: 7010, action: reject }
+  - { dst: 10.2.0.53, proto: udp, dport: 53, action: direct }"
 
 dns_up
 mkdir -p "$lab_dir/web"
