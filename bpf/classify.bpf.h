@@ -45,6 +45,27 @@ static __always_inline int flow_comes_by(const struct flow_entry *entry, __u32 d
 	return direction == FLOW_UP || !entry->upstream_ifindex || entry->upstream_ifindex == ifindex;
 }
 
+/* RFC 792: unreachable, time exceeded, parameter problem. RFC 4443: these and packet too big. */
+static __always_inline int icmp4_is_error(__u8 type)
+{
+	return type == 3 || type == 11 || type == 12;
+}
+
+static __always_inline int icmp6_is_error(__u8 type)
+{
+	return type >= 1 && type <= 4;
+}
+
+static __always_inline int icmp_is_error(hook_ctx *ctx, const struct packet_view *v)
+{
+	__u8 type = 0;
+
+	if (v->is_fragment || v->l4_proto != (v->ip_version == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6) ||
+	    hook_load_bytes(ctx, v->l4_off, &type, 1))
+		return 0;
+	return v->ip_version == 4 ? icmp4_is_error(type) : icmp6_is_error(type);
+}
+
 enum icmp_decision { ICMP_PASSES, ICMP_TO_USER, ICMP_DROPPED };
 
 /*

@@ -38,16 +38,6 @@ struct icmp_inner6 {
 
 _Static_assert(sizeof(struct icmp_inner4) == 28 && sizeof(struct icmp_inner6) == 48, "copied as they are");
 
-static __always_inline int icmp4_is_error(__u8 type)
-{
-	return type == 3 || type == 11 || type == 12;
-}
-
-static __always_inline int icmp6_is_error(__u8 type)
-{
-	return type >= 1 && type <= 4;
-}
-
 /* The flow that the inner packet belongs to: an answer to it would have come in by this key. */
 static __always_inline void icmp_find(struct addr src, struct addr dst, __be16 sport, __be16 dport,
 				      struct flow_match *match)

@@ -407,12 +407,20 @@ static __always_inline int tc_judge(struct __sk_buff *skb, const struct bpf_cfg 
 }
 
 /*
- * With XDP in front, which took or judged everything: what it left of UDP that is to be proxied is the kernel's to
- * forward for nobody, whatever has become of its association.
+ * With XDP in front, which took or judged everything but two: what it left of UDP that is to be proxied is the kernel's
+ * to forward for nobody, whatever has become of its association; and an ICMP error that turned out to be about no flow.
  */
-static __always_inline int tc_behind_xdp(const struct bpf_cfg *settings, const struct packet_view *v)
+static __always_inline int tc_behind_xdp(struct __sk_buff *skb, const struct bpf_cfg *settings,
+					 const struct packet_view *v)
 {
 	__u32 decision;
+
+	if (icmp_is_error(skb, v) && !dst_is_local(v)) {
+		decision = rules_action_of(rules_decide_packet(settings, v));
+		if (decision == RULES_PROXY)
+			return settings->icmp == CFG_ICMP_PASS ? pass(COUNT_PASS_OTHER) : drop(DROP_ICMP);
+		return decision == RULES_DIRECT ? pass(COUNT_PASS_DIRECT) : drop(DROP_RULE);
+	}
 
 	if (v->l4_proto != IPPROTO_UDP || !v->sport || dst_is_local(v))
 		return HOOK_PASS;
@@ -431,7 +439,7 @@ static __noinline int tc_stray(struct __sk_buff *skb, const struct bpf_cfg *sett
 	if (!port || !(port->flags & CFG_PORT_LAN))
 		return HOOK_PASS;
 	if (!(port->flags & CFG_PORT_TAP))
-		return reason ? HOOK_PASS : tc_behind_xdp(settings, v);
+		return reason ? HOOK_PASS : tc_behind_xdp(skb, settings, v);
 	if (reason)
 		return dst_is_local(v) ? HOOK_PASS : drop(reason);
 	if (dst_is_local(v))

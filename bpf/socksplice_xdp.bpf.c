@@ -313,6 +313,9 @@ int socksplice_xdp(struct xdp_md *ctx)
 	}
 	if (!is_lan || dst_is_local(&v))
 		return pass(COUNT_PASS_LOCAL);
+	/* perhaps about a packet of a spliced flow, which tc finds out; it judges those that are not */
+	if (icmp_is_error(ctx, &v))
+		return pass(COUNT_PASS_TO_TC);
 	return xdp_stray(ctx, settings, port, &v);
 }
 

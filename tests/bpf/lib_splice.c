@@ -294,7 +294,7 @@ void rig_unload(struct rig *rig)
 
 void rig_configure(struct rig *rig, uint32_t on_down)
 {
-	struct bpf_cfg cfg = {.abi_version = CFG_ABI_VERSION, .on_down = on_down};
+	struct bpf_cfg cfg = {.abi_version = CFG_ABI_VERSION, .on_down = on_down, .icmp = CFG_ICMP_PASS};
 	uint32_t zero = 0;
 
 	assert_int_equal(bpf_map_update_elem(rig_map(rig, "cfg"), &zero, &cfg, BPF_ANY), 0);

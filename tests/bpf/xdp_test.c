@@ -286,8 +286,10 @@ static void test_icmp(void **state)
 	configure_icmp(CFG_ICMP_REPLY);
 	expect_icmp("an echo request", 4, 8, XDP_DROP, COUNT_DROP_NO_SOCKET);
 	expect_icmp("an IPv6 echo request", 6, 128, XDP_DROP, COUNT_DROP_NO_SOCKET);
-	expect_icmp("port unreachable", 4, 3, XDP_DROP, COUNT_DROP_ICMP);
-	expect_icmp("IPv6 unreachable", 6, 1, XDP_DROP, COUNT_DROP_ICMP);
+	/* errors may be about a spliced flow: tc's to judge */
+	expect_icmp("port unreachable", 4, 3, XDP_PASS, COUNT_PASS_TO_TC);
+	expect_icmp("IPv6 unreachable", 6, 1, XDP_PASS, COUNT_PASS_TO_TC);
+	expect_icmp("a timestamp request", 4, 13, XDP_DROP, COUNT_DROP_ICMP);
 	packet_ethernet(&p, 0x0800);
 	packet_ipv4(&p, ELSEWHERE4, ICMP, 0, 0x2000);
 	packet_bytes(&p, 16);
@@ -301,10 +303,10 @@ static void test_icmp(void **state)
 	expect("ICMPv6 over IPv4 is just a protocol", &p, XDP_PASS, COUNT_PASS_OTHER);
 	configure_icmp(CFG_ICMP_DROP);
 	expect_icmp("an echo request, dropped", 4, 8, XDP_DROP, COUNT_DROP_ICMP);
-	expect_icmp("IPv6 unreachable, dropped", 6, 1, XDP_DROP, COUNT_DROP_ICMP);
+	expect_icmp("a router solicitation elsewhere, dropped", 6, 133, XDP_DROP, COUNT_DROP_ICMP);
 	configure_icmp(CFG_ICMP_PASS);
 	expect_icmp("an echo request, passed", 4, 8, XDP_PASS, COUNT_PASS_OTHER);
-	expect_icmp("IPv6 unreachable, passed", 6, 1, XDP_PASS, COUNT_PASS_OTHER);
+	expect_icmp("IPv6 echo, passed", 6, 128, XDP_PASS, COUNT_PASS_OTHER);
 	configure_icmp(CFG_ICMP_REPLY);
 }
 
